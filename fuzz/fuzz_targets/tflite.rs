@@ -1,0 +1,6 @@
+//! x
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = bytes.first();
+});

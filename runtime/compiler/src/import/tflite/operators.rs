@@ -1,0 +1,754 @@
+//! TensorFlow Lite's operators as operators of the graph.
+
+use dunlin_tflite_schema as schema;
+use schema::BuiltinOperator as Code;
+
+use super::slice::Slice;
+use super::{Importer, MAX_ITEMS, malformed};
+use crate::CompileError;
+use crate::graph::{
+    Activation, BinaryOp, DType, MirrorMode, Node, Op, Padding2d, ReduceOp, State, StateId, UnaryOp, ValueId,
+    Window2d,
+};
+
+/// Source operators that can be compiled; the README's table is made from this list.
+pub const OPERATORS: &[&str] = &[
+    "ABS",
+    "ADD",
+    "ARG_MAX",
+    "ARG_MIN",
+    "ASSIGN_VARIABLE",
+    "AVERAGE_POOL_2D",
+    "BATCH_TO_SPACE_ND",
+    "BROADCAST_TO",
+    "CALL_ONCE",
+    "CAST",
+    "CEIL",
+    "CONCATENATION",
+    "CONV_2D",
+    "COS",
+    "DEPTHWISE_CONV_2D",
+    "DEPTH_TO_SPACE",
+    "DEQUANTIZE",
+    "DIV",
+    "ELU",
+    "EXP",
+    "EXPAND_DIMS",
+    "FLOOR",
+    "FULLY_CONNECTED",
+    "GATHER",
+    "HARD_SWISH",
+    "L2_NORMALIZATION",
+    "LEAKY_RELU",
+    "LOG",
+    "LOGISTIC",
+    "LOG_SOFTMAX",
+    "MAXIMUM",
+    "MAX_POOL_2D",
+    "MEAN",
+    "MINIMUM",
+    "MIRROR_PAD",
+    "MUL",
+    "NEG",
+    "PACK",
+    "PAD",
+    "PADV2",
+    "PRELU",
+    "QUANTIZE",
+    "READ_VARIABLE",
+    "REDUCE_MAX",
+    "REDUCE_MIN",
+    "RELU",
+    "RELU6",
+    "RELU_N1_TO_1",
+    "RESHAPE",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "ROUND",
+    "RSQRT",
+    "SIN",
+    "SLICE",
+    "SOFTMAX",
+    "SPACE_TO_BATCH_ND",
+    "SPACE_TO_DEPTH",
+    "SPLIT",
+    "SPLIT_V",
+    "SQRT",
+    "SQUARE",
+    "SQUARED_DIFFERENCE",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "SUB",
+    "SUM",
+    "SVDF",
+    "TANH",
+    "TRANSPOSE",
+    "TRANSPOSE_CONV",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    "UNPACK",
+    "VAR_HANDLE",
+];
+
+/// One operator of the file while it is read.
+pub(super) struct Source<'a> {
+    pub(super) operator: schema::Operator<'a>,
+    pub(super) inputs: Vec<Option<ValueId>>,
+    pub(super) outputs: Vec<ValueId>,
+}
+
+/// Why an operator cannot be read: a sentence for the user.
+type Read<T> = Result<T, String>;
+
+impl<'a> Importer<'a> {
+    pub(super) fn read_operators(&mut self) -> Result<(), CompileError> {
+        let Some(operators) = self.subgraph.operators() else { return Ok(()) };
+        if operators.len() > MAX_ITEMS {
+            return Err(malformed(format!("{} operators; at most {MAX_ITEMS} are supported", operators.len())));
+        }
+        let mut known: Vec<bool> = self.graph.values.iter().map(|value| value.data.is_some()).collect();
+        self.graph.inputs.iter().for_each(|&id| known[id] = true);
+        for (index, operator) in operators.iter().enumerate() {
+            let code = self.operator_code(operator)?;
+            let name = self.operator_name(operator, code);
+            let source = self.source(index, operator)?;
+            let node = Node {
+                op: Op::Reshape,
+                inputs: source.inputs.clone(),
+                outputs: source.outputs.clone(),
+                index,
+                name: name.clone(),
+            };
+            let read = match code {
+                Code::CALL_ONCE => {
+                    self.call_once(operator)?;
+                    Ok(None)
+                }
+                Code::VAR_HANDLE => {
+                    self.var_handle(operator)?;
+                    Ok(None)
+                }
+                Code::READ_VARIABLE => self.read_variable(&source)?,
+                Code::ASSIGN_VARIABLE => self.assign_variable(&source)?,
+                _ => self.node(code, &name, &source),
+            };
+            let read = read.map_err(|reason| CompileError::Unsupported {
+                index,
+                operator: name,
+                tensors: self.graph.describe(&node),
+                reason,
+            })?;
+            let Some((op, inputs)) = read else { continue };
+            let node = Node { op, inputs, ..node };
+            self.check_order(&node, &mut known)?;
+            self.graph.nodes.push(node);
+        }
+        match self.graph.outputs.iter().find(|&&id| !known[id]) {
+            Some(id) => Err(malformed(format!("output {id} is never computed"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Every operand must be known before it is used, and every value computed once.
+    fn check_order(&self, node: &Node, known: &mut [bool]) -> Result<(), CompileError> {
+        let at = |id: ValueId, what: &str| malformed(format!("operator {} ({}): tensor {id} {what}", node.index, node.name));
+        if let Some(&id) = node.inputs.iter().flatten().find(|&&id| !known[id]) {
+            return Err(at(id, "is used before it is computed"));
+        }
+        for &id in &node.outputs {
+            if known[id] {
+                return Err(at(id, "is computed twice"));
+            }
+            known[id] = true;
+        }
+        Ok(())
+    }
+
+    fn source(&self, index: usize, operator: schema::Operator<'a>) -> Result<Source<'a>, CompileError> {
+        let mut source = Source { operator, inputs: vec![], outputs: vec![] };
+        for id in operator.inputs().iter().flatten() {
+            let missing = || malformed(format!("operator {index}: tensor {id} does not exist"));
+            source.inputs.push(if id == -1 { None } else { Some(self.value_id(id).ok_or_else(missing)?) });
+        }
+        for id in operator.outputs().iter().flatten() {
+            let missing = || malformed(format!("operator {index}: tensor {id} does not exist"));
+            source.outputs.push(self.value_id(id).ok_or_else(missing)?);
+        }
+        Ok(source)
+    }
+
+    pub(super) fn operator_code(&self, operator: schema::Operator<'a>) -> Result<Code, CompileError> {
+        let codes = self.model.operator_codes();
+        let index = operator.opcode_index() as usize;
+        let code = codes.filter(|all| index < all.len()).map(|all| all.get(index));
+        let code = code.ok_or_else(|| malformed(format!("operator code {index} does not exist")))?;
+        // Old files have the number in the narrow field only.
+        Ok(Code(code.builtin_code().0.max(i32::from(code.deprecated_builtin_code()))))
+    }
+
+    fn operator_name(&self, operator: schema::Operator<'a>, code: Code) -> String {
+        if code == Code::CUSTOM {
+            let codes = self.model.operator_codes();
+            let custom = codes.and_then(|all| all.get(operator.opcode_index() as usize).custom_code());
+            return format!("CUSTOM:{}", custom.unwrap_or("?"));
+        }
+        code.variant_name().map_or_else(|| format!("operator code {}", code.0), str::to_owned)
+    }
+
+    /// Adds a variable that has no shape yet.
+    pub(super) fn add_state(&mut self, name: String) -> StateId {
+        self.graph.states.push(State { name, dtype: DType::I8, shape: vec![], quant: None, initial: None });
+        self.graph.states.len() - 1
+    }
+
+    fn read_variable(&mut self, source: &Source<'a>) -> Result<Read<Option<(Op, Vec<Option<ValueId>>)>>, CompileError> {
+        let handle = source.inputs.first().copied().flatten();
+        let (Some(state), Some(&output)) = (self.handle(handle), source.outputs.first()) else {
+            return Ok(Err("the variable has no handle in this graph".into()));
+        };
+        self.shape_variable(state, output)?;
+        Ok(Ok(Some((Op::ReadVariable(state), vec![]))))
+    }
+
+    fn assign_variable(
+        &mut self,
+        source: &Source<'a>,
+    ) -> Result<Read<Option<(Op, Vec<Option<ValueId>>)>>, CompileError> {
+        let handle = source.inputs.first().copied().flatten();
+        let (Some(state), Some(Some(value))) = (self.handle(handle), source.inputs.get(1).copied()) else {
+            return Ok(Err("the variable has no handle in this graph".into()));
+        };
+        self.shape_variable(state, value)?;
+        Ok(Ok(Some((Op::AssignVariable(state), vec![Some(value)]))))
+    }
+
+    /// A tensor that the file marks as a variable of one operator becomes a state.
+    pub(super) fn variable_tensor(&mut self, id: ValueId) -> StateId {
+        let value = self.graph.values[id].clone();
+        self.graph.states.push(State {
+            name: value.name,
+            dtype: value.dtype,
+            shape: value.shape,
+            quant: value.quant,
+            initial: None,
+        });
+        self.graph.states.len() - 1
+    }
+
+    /// The operator and the operands that remain after the constant ones have been read.
+    fn node(&mut self, code: Code, name: &str, source: &Source<'a>) -> Read<Option<(Op, Vec<Option<ValueId>>)>> {
+        let all = || source.inputs.clone();
+        let first = || source.inputs.iter().take(1).copied().collect::<Vec<_>>();
+        let unary = |op: UnaryOp| Ok(Some((Op::Unary(op), first())));
+        let o = source.operator;
+        Ok(Some(match code {
+            Code::CONV_2D => {
+                let p = o.builtin_options_as_conv_2_doptions().ok_or("options are missing")?;
+                let kernel = self.kernel_size(source)?;
+                let stride = sizes([p.stride_h(), p.stride_w()])?;
+                let dilation = sizes([p.dilation_h_factor(), p.dilation_w_factor()])?;
+                let window = self.window(source, 0, kernel, stride, dilation, p.padding())?;
+                (Op::Conv2d { window, activation: activation(p.fused_activation_function())? }, all())
+            }
+            Code::DEPTHWISE_CONV_2D => {
+                let p = o.builtin_options_as_depthwise_conv_2_doptions().ok_or("options are missing")?;
+                let kernel = self.kernel_size(source)?;
+                let stride = sizes([p.stride_h(), p.stride_w()])?;
+                let dilation = sizes([p.dilation_h_factor(), p.dilation_w_factor()])?;
+                let window = self.window(source, 0, kernel, stride, dilation, p.padding())?;
+                (Op::DepthwiseConv2d { window, activation: activation(p.fused_activation_function())? }, all())
+            }
+            Code::TRANSPOSE_CONV => {
+                let p = o.builtin_options_as_transpose_conv_options().ok_or("options are missing")?;
+                let kernel = self.kernel_size(source)?;
+                let stride = sizes([p.stride_h(), p.stride_w()])?;
+                let window = self.transposed_window(source, kernel, stride, p.padding())?;
+                let operands = [2, 1, 3].map(|at| source.inputs.get(at).copied().flatten()).to_vec();
+                (Op::TransposeConv2d { window, activation: activation(p.fused_activation_function())? }, operands)
+            }
+            Code::FULLY_CONNECTED => {
+                let p = o.builtin_options_as_fully_connected_options().ok_or("options are missing")?;
+                if p.weights_format() != schema::FullyConnectedOptionsWeightsFormat::DEFAULT {
+                    return Err("shuffled weights are not supported; convert the model with default weights".into());
+                }
+                let activation = activation(p.fused_activation_function())?;
+                (Op::FullyConnected { activation, asymmetric_inputs: p.asymmetric_quantize_inputs() }, all())
+            }
+            Code::AVERAGE_POOL_2D | Code::MAX_POOL_2D => {
+                let p = o.builtin_options_as_pool_2_doptions().ok_or("options are missing")?;
+                let size = sizes([p.filter_height(), p.filter_width()])?;
+                let stride = sizes([p.stride_h(), p.stride_w()])?;
+                let window = self.window(source, 0, size, stride, [1, 1], p.padding())?;
+                let activation = activation(p.fused_activation_function())?;
+                match code {
+                    Code::AVERAGE_POOL_2D => (Op::AveragePool2d { window, size, activation }, all()),
+                    _ => (Op::MaxPool2d { window, size, activation }, all()),
+                }
+            }
+            Code::ADD => (binary(BinaryOp::Add, o.builtin_options_as_add_options().map(|p| p.fused_activation_function()))?, all()),
+            Code::SUB => (binary(BinaryOp::Sub, o.builtin_options_as_sub_options().map(|p| p.fused_activation_function()))?, all()),
+            Code::MUL => (binary(BinaryOp::Mul, o.builtin_options_as_mul_options().map(|p| p.fused_activation_function()))?, all()),
+            Code::DIV => (binary(BinaryOp::Div, o.builtin_options_as_div_options().map(|p| p.fused_activation_function()))?, all()),
+            Code::MINIMUM => (binary(BinaryOp::Minimum, None)?, all()),
+            Code::MAXIMUM => (binary(BinaryOp::Maximum, None)?, all()),
+            Code::SQUARED_DIFFERENCE => (binary(BinaryOp::SquaredDifference, None)?, all()),
+            Code::ABS => return unary(UnaryOp::Abs),
+            Code::CEIL => return unary(UnaryOp::Ceil),
+            Code::COS => return unary(UnaryOp::Cos),
+            Code::ELU => return unary(UnaryOp::Elu),
+            Code::EXP => return unary(UnaryOp::Exp),
+            Code::FLOOR => return unary(UnaryOp::Floor),
+            Code::HARD_SWISH => return unary(UnaryOp::HardSwish),
+            Code::LEAKY_RELU => {
+                let p = o.builtin_options_as_leaky_relu_options().ok_or("options are missing")?;
+                return unary(UnaryOp::LeakyRelu { alpha: p.alpha() });
+            }
+            Code::LOG => return unary(UnaryOp::Log),
+            Code::LOGISTIC => return unary(UnaryOp::Logistic),
+            Code::NEG => return unary(UnaryOp::Neg),
+            Code::RELU => return unary(UnaryOp::Relu),
+            Code::RELU6 => return unary(UnaryOp::Relu6),
+            Code::RELU_N1_TO_1 => return unary(UnaryOp::ReluN1To1),
+            Code::ROUND => return unary(UnaryOp::Round),
+            Code::RSQRT => return unary(UnaryOp::Rsqrt),
+            Code::SIN => return unary(UnaryOp::Sin),
+            Code::SQRT => return unary(UnaryOp::Sqrt),
+            Code::SQUARE => return unary(UnaryOp::Square),
+            Code::TANH => return unary(UnaryOp::Tanh),
+            Code::PRELU => (Op::Prelu, all()),
+            Code::SOFTMAX => {
+                let beta = o.builtin_options_as_softmax_options().map_or(1.0, |p| p.beta());
+                (Op::Softmax { beta }, first())
+            }
+            Code::LOG_SOFTMAX => (Op::LogSoftmax, first()),
+            Code::L2_NORMALIZATION => {
+                let fused = o.builtin_options_as_l2_norm_options().map(|p| p.fused_activation_function());
+                no_activation(fused)?;
+                (Op::L2Normalization, first())
+            }
+            Code::RESHAPE | Code::SQUEEZE | Code::EXPAND_DIMS => (Op::Reshape, first()),
+            Code::TRANSPOSE => {
+                let rank = self.rank(source, 0)?;
+                let perm = self.integers(source, 1, "the permutation")?;
+                let perm = perm.iter().map(|&axis| normal_axis(axis, rank)).collect::<Read<Vec<_>>>()?;
+                let mut sorted = perm.clone();
+                sorted.sort_unstable();
+                if !sorted.iter().copied().eq(0..rank) {
+                    return Err(format!("{perm:?} is no permutation of {rank} axes"));
+                }
+                self.expect_shape(source, 0, &perm.iter().map(|&axis| self.shape(source, 0).map(|s| s[axis])).collect::<Read<Vec<_>>>()?)?;
+                (Op::Transpose { perm }, first())
+            }
+            Code::PAD | Code::PADV2 => {
+                let pads = self.pads(source, 1)?;
+                self.expect_padded(source, &pads)?;
+                let value = if code == Code::PADV2 { source.inputs.get(2).copied().flatten() } else { None };
+                (Op::Pad { pads }, vec![source.inputs[0], value])
+            }
+            Code::MIRROR_PAD => {
+                let pads = self.pads(source, 1)?;
+                self.expect_padded(source, &pads)?;
+                let p = o.builtin_options_as_mirror_pad_options().ok_or("options are missing")?;
+                let mode = match p.mode() {
+                    schema::MirrorPadMode::REFLECT => MirrorMode::Reflect,
+                    _ => MirrorMode::Symmetric,
+                };
+                (Op::MirrorPad { pads, mode }, first())
+            }
+            Code::CONCATENATION => {
+                let p = o.builtin_options_as_concatenation_options().ok_or("options are missing")?;
+                no_activation(Some(p.fused_activation_function()))?;
+                let axis = normal_axis(p.axis().into(), self.rank(source, 0)?)?;
+                self.check_concat(source, axis)?;
+                (Op::Concat { axis }, all())
+            }
+            Code::SPLIT | Code::SPLIT_V => {
+                let (data, axis) = if code == Code::SPLIT { (1, 0) } else { (0, 2) };
+                let axis = *self.integers(source, axis, "the axis")?.first().ok_or("the axis is missing")?;
+                let axis = normal_axis(axis, self.rank(source, data)?)?;
+                self.check_split(source, data, axis)?;
+                (Op::Split { axis }, vec![source.inputs[data]])
+            }
+            Code::SLICE => (self.slice(source)?, first()),
+            Code::STRIDED_SLICE => (self.strided_slice(source)?, first()),
+            Code::PACK => {
+                let p = o.builtin_options_as_pack_options().ok_or("options are missing")?;
+                let axis = normal_axis(p.axis().into(), self.rank(source, 0)? + 1)?;
+                let mut shape = self.shape(source, 0)?.to_vec();
+                for at in 1..source.inputs.len() {
+                    if self.shape(source, at)? != shape {
+                        return Err("all inputs must have the same shape".into());
+                    }
+                }
+                shape.insert(axis, source.inputs.len());
+                self.expect_shape(source, 0, &shape)?;
+                (Op::Pack { axis }, all())
+            }
+            Code::UNPACK => {
+                let p = o.builtin_options_as_unpack_options().ok_or("options are missing")?;
+                let axis = normal_axis(p.axis().into(), self.rank(source, 0)?)?;
+                let mut shape = self.shape(source, 0)?.to_vec();
+                if shape.remove(axis) != source.outputs.len() {
+                    return Err("the number of outputs differs from the size of the axis".into());
+                }
+                for at in 0..source.outputs.len() {
+                    self.expect_shape(source, at, &shape)?;
+                }
+                (Op::Unpack { axis }, first())
+            }
+            Code::GATHER => {
+                let p = o.builtin_options_as_gather_options().ok_or("options are missing")?;
+                if p.batch_dims() != 0 {
+                    return Err("batch_dims other than 0 are not supported".into());
+                }
+                let axis = normal_axis(p.axis().into(), self.rank(source, 0)?)?;
+                let mut shape = self.shape(source, 0)?.to_vec();
+                shape.splice(axis..=axis, self.shape(source, 1)?.iter().copied());
+                self.expect_shape(source, 0, &shape)?;
+                (Op::Gather { axis }, all())
+            }
+            Code::BROADCAST_TO => (Op::BroadcastTo, first()),
+            Code::BATCH_TO_SPACE_ND | Code::SPACE_TO_BATCH_ND => {
+                let block = self.integers(source, 1, "the block shape")?;
+                let block = block.iter().map(|&n| size(n)).collect::<Read<Vec<_>>>()?;
+                let margin = self.pads(source, 2)?;
+                self.check_blocks(source, &block, &margin, code == Code::SPACE_TO_BATCH_ND)?;
+                match code {
+                    Code::BATCH_TO_SPACE_ND => (Op::BatchToSpace { block, crops: margin }, first()),
+                    _ => (Op::SpaceToBatch { block, pads: margin }, first()),
+                }
+            }
+            Code::DEPTH_TO_SPACE => {
+                let p = o.builtin_options_as_depth_to_space_options().ok_or("options are missing")?;
+                let block = size(p.block_size().into())?;
+                self.check_depth(self.output_shape(source, 0)?, self.shape(source, 0)?, block)?;
+                (Op::DepthToSpace { block }, first())
+            }
+            Code::SPACE_TO_DEPTH => {
+                let p = o.builtin_options_as_space_to_depth_options().ok_or("options are missing")?;
+                let block = size(p.block_size().into())?;
+                self.check_depth(self.shape(source, 0)?, self.output_shape(source, 0)?, block)?;
+                (Op::SpaceToDepth { block }, first())
+            }
+            Code::MEAN => (self.reduce(source, ReduceOp::Mean)?, first()),
+            Code::SUM => (self.reduce(source, ReduceOp::Sum)?, first()),
+            Code::REDUCE_MAX => (self.reduce(source, ReduceOp::Max)?, first()),
+            Code::REDUCE_MIN => (self.reduce(source, ReduceOp::Min)?, first()),
+            Code::ARG_MAX | Code::ARG_MIN => {
+                let axis = *self.integers(source, 1, "the axis")?.first().ok_or("the axis is missing")?;
+                let axis = normal_axis(axis, self.rank(source, 0)?)?;
+                (if code == Code::ARG_MAX { Op::ArgMax { axis } } else { Op::ArgMin { axis } }, first())
+            }
+            Code::QUANTIZE => (Op::Quantize, first()),
+            Code::DEQUANTIZE => (Op::Dequantize, first()),
+            Code::CAST => (Op::Cast, first()),
+            Code::RESIZE_BILINEAR => {
+                let p = o.builtin_options_as_resize_bilinear_options();
+                let (align_corners, half_pixel_centers) =
+                    p.map_or((false, false), |p| (p.align_corners(), p.half_pixel_centers()));
+                (Op::ResizeBilinear { align_corners, half_pixel_centers }, first())
+            }
+            Code::RESIZE_NEAREST_NEIGHBOR => {
+                let p = o.builtin_options_as_resize_nearest_neighbor_options();
+                let (align_corners, half_pixel_centers) =
+                    p.map_or((false, false), |p| (p.align_corners(), p.half_pixel_centers()));
+                (Op::ResizeNearest { align_corners, half_pixel_centers }, first())
+            }
+            _ => {
+                return Err(format!("{name} is not supported; supported are {}", OPERATORS.join(", ")));
+            }
+        }))
+    }
+
+    pub(super) fn shape(&self, source: &Source<'a>, input: usize) -> Read<&[usize]> {
+        let id = source.inputs.get(input).copied().flatten().ok_or_else(|| format!("operand {input} is missing"))?;
+        Ok(&self.graph.values[id].shape)
+    }
+
+    fn output_shape(&self, source: &Source<'a>, output: usize) -> Read<&[usize]> {
+        let id = source.outputs.get(output).ok_or_else(|| format!("result {output} is missing"))?;
+        Ok(&self.graph.values[*id].shape)
+    }
+
+    fn rank(&self, source: &Source<'a>, input: usize) -> Read<usize> {
+        Ok(self.shape(source, input)?.len())
+    }
+
+    fn expect_shape(&self, source: &Source<'a>, output: usize, expected: &[usize]) -> Read<()> {
+        let actual = self.output_shape(source, output)?;
+        if actual == expected {
+            return Ok(());
+        }
+        Err(format!("the result has shape {actual:?}, but {expected:?} follows from the operands"))
+    }
+
+    /// A constant operand of integers.
+    fn integers(&self, source: &Source<'a>, input: usize, what: &str) -> Read<Vec<i64>> {
+        let id = source.inputs.get(input).copied().flatten().ok_or_else(|| format!("{what} is missing"))?;
+        self.graph.values[id].integers().ok_or_else(|| format!("{what} must be a constant of integers"))
+    }
+
+    /// Rows and columns of the weights of a convolution.
+    fn kernel_size(&self, source: &Source<'a>) -> Read<[usize; 2]> {
+        match *self.shape(source, 1)? {
+            [_, rows, columns, _] => Ok([rows, columns]),
+            _ => Err("the weights must have four axes".into()),
+        }
+    }
+
+    /// The window of a convolution or pooling with TensorFlow's paddings made explicit.
+    fn window(
+        &self,
+        source: &Source<'a>,
+        input: usize,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        dilation: [usize; 2],
+        padding: schema::Padding,
+    ) -> Read<Window2d> {
+        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) = (self.shape(source, input)?, self.output_shape(source, 0)?)
+        else {
+            return Err("input and output must have four axes (batch, rows, columns, channels)".into());
+        };
+        let [rows, columns] = [(in_h, out_h, 0), (in_w, out_w, 1)].map(|(input, output, axis)| {
+            along_axis(input, output, kernel[axis], stride[axis], dilation[axis], padding)
+        });
+        let ([top, bottom], [left, right]) = (rows?, columns?);
+        Ok(Window2d { stride, dilation, padding: Padding2d { top, bottom, left, right } })
+    }
+
+    /// The window of the forward convolution that a transposed one belongs to.
+    fn transposed_window(
+        &self,
+        source: &Source<'a>,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: schema::Padding,
+    ) -> Read<Window2d> {
+        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) = (self.shape(source, 2)?, self.output_shape(source, 0)?)
+        else {
+            return Err("input and output must have four axes (batch, rows, columns, channels)".into());
+        };
+        // The forward convolution goes from this operator's output to its input.
+        let [rows, columns] = [(out_h, in_h, 0), (out_w, in_w, 1)]
+            .map(|(input, output, axis)| along_axis(input, output, kernel[axis], stride[axis], 1, padding));
+        let ([top, bottom], [left, right]) = (rows?, columns?);
+        Ok(Window2d { stride, dilation: [1, 1], padding: Padding2d { top, bottom, left, right } })
+    }
+
+    fn pads(&self, source: &Source<'a>, input: usize) -> Read<Vec<[usize; 2]>> {
+        let flat = self.integers(source, input, "the padding")?;
+        let (pairs, rest) = flat.as_chunks::<2>();
+        if !rest.is_empty() || self.shape(source, input)?.last() != Some(&2) {
+            return Err("the padding must have two numbers for every axis".into());
+        }
+        let pair = |&[before, behind]: &[i64; 2]| -> Read<[usize; 2]> { Ok([pad(before)?, pad(behind)?]) };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn expect_padded(&self, source: &Source<'a>, pads: &[[usize; 2]]) -> Read<()> {
+        let shape = self.shape(source, 0)?;
+        if pads.len() != shape.len() {
+            return Err(format!("{} pairs of paddings for {} axes", pads.len(), shape.len()));
+        }
+        let padded: Vec<_> = shape.iter().zip(pads).map(|(size, [before, behind])| size + before + behind).collect();
+        self.expect_shape(source, 0, &padded)
+    }
+
+    fn check_concat(&self, source: &Source<'a>, axis: usize) -> Read<()> {
+        let mut shape = self.shape(source, 0)?.to_vec();
+        shape[axis] = 0;
+        for at in 0..source.inputs.len() {
+            let part = self.shape(source, at)?;
+            let fits = part.len() == shape.len() && (0..shape.len()).all(|a| a == axis || part[a] == shape[a]);
+            if !fits {
+                return Err(format!("operand {at} differs from the others beyond axis {axis}"));
+            }
+            shape[axis] += part[axis];
+        }
+        self.expect_shape(source, 0, &shape)
+    }
+
+    fn check_split(&self, source: &Source<'a>, data: usize, axis: usize) -> Read<()> {
+        let shape = self.shape(source, data)?;
+        let mut total = 0;
+        for at in 0..source.outputs.len() {
+            let part = self.output_shape(source, at)?;
+            let fits = part.len() == shape.len() && (0..shape.len()).all(|a| a == axis || part[a] == shape[a]);
+            if !fits {
+                return Err(format!("result {at} differs from the operand beyond axis {axis}"));
+            }
+            total += part[axis];
+        }
+        if total == shape[axis] { Ok(()) } else { Err("the parts do not add up to the whole".into()) }
+    }
+
+    fn slice(&self, source: &Source<'a>) -> Read<Op> {
+        let shape = self.shape(source, 0)?;
+        let begin = self.integers(source, 1, "the begin")?;
+        let sizes = self.integers(source, 2, "the size")?;
+        if begin.len() != shape.len() || sizes.len() != shape.len() {
+            return Err("begin and size must have one number for every axis".into());
+        }
+        let mut counts = Vec::new();
+        for axis in 0..shape.len() {
+            let rest = (shape[axis] as i64).checked_sub(begin[axis]).filter(|&rest| begin[axis] >= 0 && rest >= 0);
+            let rest = rest.ok_or_else(|| format!("begin {} lies outside axis {axis}", begin[axis]))?;
+            let count = if sizes[axis] == -1 { rest } else { sizes[axis] };
+            if !(0..=rest).contains(&count) {
+                return Err(format!("size {count} reaches beyond axis {axis}"));
+            }
+            counts.push(count as usize);
+        }
+        self.expect_shape(source, 0, &counts)?;
+        let begin = begin.iter().map(|&b| b as usize).collect();
+        Ok(Op::StridedSlice { begin, strides: vec![1; shape.len()], counts })
+    }
+
+    fn strided_slice(&self, source: &Source<'a>) -> Read<Op> {
+        let p = source.operator.builtin_options_as_strided_slice_options().ok_or("options are missing")?;
+        let begin = self.integers(source, 1, "the begin")?;
+        let end = self.integers(source, 2, "the end")?;
+        let strides = self.integers(source, 3, "the strides")?;
+        let slice = Slice {
+            begin: &begin,
+            end: &end,
+            strides: &strides,
+            begin_mask: p.begin_mask(),
+            end_mask: p.end_mask(),
+            ellipsis_mask: p.ellipsis_mask(),
+            new_axis_mask: p.new_axis_mask(),
+            shrink_axis_mask: p.shrink_axis_mask(),
+            offset: p.offset(),
+        };
+        let op = slice.resolve(self.shape(source, 0)?)?;
+        let Op::StridedSlice { counts, .. } = &op else { return Ok(op) };
+        let elements: usize = counts.iter().product();
+        if elements != self.output_shape(source, 0)?.iter().product::<usize>() {
+            return Err("the result's shape does not follow from the operands".into());
+        }
+        Ok(op)
+    }
+
+    /// Spatial axes come directly behind the batch.
+    fn check_blocks(&self, source: &Source<'a>, block: &[usize], margin: &[[usize; 2]], to_batch: bool) -> Read<()> {
+        let (spatial, batched) = match to_batch {
+            true => (self.shape(source, 0)?, self.output_shape(source, 0)?),
+            false => (self.output_shape(source, 0)?, self.shape(source, 0)?),
+        };
+        let axes = block.len();
+        if margin.len() != axes || spatial.len() < axes + 1 || spatial.len() != batched.len() {
+            return Err("block shape, paddings and axes do not fit together".into());
+        }
+        let mut expected = spatial.to_vec();
+        for k in 0..axes {
+            expected[0] *= block[k];
+            let padded = spatial[k + 1] + margin[k][0] + margin[k][1];
+            if padded % block[k] != 0 {
+                return Err(format!("axis {} is no multiple of its block size", k + 1));
+            }
+            expected[k + 1] = padded / block[k];
+        }
+        if expected == batched { Ok(()) } else { Err("the result's shape does not follow from the operands".into()) }
+    }
+
+    fn check_depth(&self, wide: &[usize], deep: &[usize], block: usize) -> Read<()> {
+        match (wide, deep) {
+            (&[wb, wh, ww, wc], &[db, dh, dw, dc])
+                if wb == db && wh == dh * block && ww == dw * block && dc == wc * block * block =>
+            {
+                Ok(())
+            }
+            _ => Err("the result's shape does not follow from the operands".into()),
+        }
+    }
+
+    fn reduce(&self, source: &Source<'a>, op: ReduceOp) -> Read<Op> {
+        let rank = self.rank(source, 0)?;
+        let axes = self.integers(source, 1, "the axes")?;
+        let mut axes = axes.iter().map(|&axis| normal_axis(axis, rank)).collect::<Read<Vec<_>>>()?;
+        axes.sort_unstable();
+        axes.dedup();
+        let kept: usize = (0..rank).filter(|a| !axes.contains(a)).map(|a| self.shape(source, 0).map_or(0, |s| s[a])).product();
+        if kept != self.output_shape(source, 0)?.iter().product::<usize>() {
+            return Err("the result's shape does not follow from the operands".into());
+        }
+        Ok(Op::Reduce { op, axes })
+    }
+}
+
+/// Paddings before and behind one axis.
+fn along_axis(
+    input: usize,
+    output: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    padding: schema::Padding,
+) -> Read<[usize; 2]> {
+    let reach = kernel.checked_sub(1).and_then(|n| n.checked_mul(dilation)).and_then(|n| n.checked_add(1));
+    let reach = reach.ok_or("the window is empty or too large")?;
+    let same = padding == schema::Padding::SAME;
+    let expected = match same {
+        true => input.div_ceil(stride),
+        false => (input + 1).checked_sub(reach).map_or(0, |room| room.div_ceil(stride)),
+    };
+    if output != expected {
+        return Err(format!("a window of {kernel} over {input} gives {expected} positions, not {output}"));
+    }
+    if !same || output == 0 {
+        return Ok([0, 0]);
+    }
+    let total = ((output - 1) * stride + reach).saturating_sub(input);
+    Ok([total / 2, total - total / 2])
+}
+
+fn binary(op: BinaryOp, fused: Option<schema::ActivationFunctionType>) -> Read<Op> {
+    let activation = fused.map_or(Ok(Activation::None), activation)?;
+    Ok(Op::Binary { op, activation })
+}
+
+pub(super) fn activation(fused: schema::ActivationFunctionType) -> Read<Activation> {
+    Ok(match fused {
+        schema::ActivationFunctionType::NONE => Activation::None,
+        schema::ActivationFunctionType::RELU => Activation::Relu,
+        schema::ActivationFunctionType::RELU6 => Activation::Relu6,
+        schema::ActivationFunctionType::RELU_N1_TO_1 => Activation::ReluN1To1,
+        other => {
+            let name = other.variant_name().unwrap_or("unknown");
+            return Err(format!(
+                "fused activation {name} is not supported; supported are RELU, RELU6 and RELU_N1_TO_1"
+            ));
+        }
+    })
+}
+
+fn no_activation(fused: Option<schema::ActivationFunctionType>) -> Read<()> {
+    match fused.map(activation).transpose()? {
+        None | Some(Activation::None) => Ok(()),
+        Some(_) => Err("a fused activation is not supported here".into()),
+    }
+}
+
+fn normal_axis(axis: i64, rank: usize) -> Read<usize> {
+    let normal = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(normal).ok().filter(|&a| a < rank).ok_or_else(|| format!("axis {axis} of {rank}"))
+}
+
+fn sizes(values: [i32; 2]) -> Read<[usize; 2]> {
+    Ok([size(values[0].into())?, size(values[1].into())?])
+}
+
+/// A stride, dilation or window: positive and of sensible size.
+pub(super) fn size(value: i64) -> Read<usize> {
+    usize::try_from(value)
+        .ok()
+        .filter(|&n| n > 0 && n <= usize::from(u16::MAX))
+        .ok_or_else(|| format!("{value} is out of range; 1 to 65535 are supported"))
+}
+
+fn pad(value: i64) -> Read<usize> {
+    usize::try_from(value)
+        .ok()
+        .filter(|&n| n <= usize::from(u16::MAX))
+        .ok_or_else(|| format!("padding {value} is out of range; 0 to 65535 are supported"))
+}

@@ -1,0 +1,27 @@
+//! The Dunlin compiler: from a trained model to an artifact.
+//!
+//! ```text
+//! import ─▶ graph ─▶ passes ─▶ lower ─▶ plan ─▶ assemble
+//! ```
+//! [`import`] reads a file into a format-neutral [`graph`]; `passes` rewrite it; `lower` turns every node into
+//! instructions with all constants ready (multipliers, tables, folded biases); `plan` lays out the arena;
+//! `assemble` writes the file and computes its golden vectors with the runtime itself.
+
+mod assemble;
+mod compile;
+mod error;
+pub mod graph;
+pub mod import;
+mod lower;
+mod lut;
+mod passes;
+pub mod plan;
+mod program;
+mod quantize;
+mod report;
+mod resize;
+
+pub use compile::{Compiled, Options, Target, compile};
+pub use error::{CompileError, Unsupported};
+pub use lower::supported_operators;
+pub use report::{OperatorReport, Report};

@@ -1,0 +1,307 @@
+//! Unary operators on 8-bit tensors as tables.
+//!
+//! A function of 256 inputs is a table of 256 outputs; the compiler evaluates the reference's formula, bit for bit,
+//! and the device looks up. int8 operators follow TensorFlow Lite Micro. uint8 operators, which it refuses, follow the
+//! reference kernels of TensorFlow Lite; so does ReLU-1-to-1, which it lacks.
+//!
+//! uint8 tensors are seen as int8: a stored value is the model's minus 128, and tables map stored values. Scales and
+//! zero points stay those of the model.
+
+use dunlin_kernels::fixed::{
+    Multiplier, doubling_high_mul_i16, logistic as logistic_q4, rescaled_inverse_sqrt, rounding_shift_right,
+    saturating_shift_left, tanh as tanh_q4,
+};
+
+use crate::quantize::{
+    QuantizationError, abs_factor, check_scale, input_radius, leaky_relu_factors, quantize_multiplier, rsqrt_factor, six,
+};
+
+/// The outputs of an operator, indexed by the stored input's bits: `table[x as u8 as usize]`.
+pub type Table = [i8; 256];
+
+/// Quantization of an 8-bit tensor: real value = `scale * (q - zero_point)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantized8 {
+    /// Whether the model's type is uint8; otherwise int8.
+    pub unsigned: bool,
+    /// Real size of one step.
+    pub scale: f32,
+    /// The model's number for 0.0.
+    pub zero_point: i32,
+}
+
+impl Quantized8 {
+    /// What is subtracted from the model's number to get the stored one.
+    fn offset(self) -> i32 {
+        if self.unsigned { 128 } else { 0 }
+    }
+
+    /// Smallest and largest number of the model's type.
+    fn range(self) -> (i32, i32) {
+        (self.offset() - 128, self.offset() + 127)
+    }
+
+    /// The distance of a model's number from the zero point. Wraps, as the reference does, for zero points beyond any
+    /// meaning.
+    fn centred(self, q: i32) -> i32 {
+        q.wrapping_sub(self.zero_point)
+    }
+}
+
+/// Tabulates a function from the input's to the output's numbers; results saturate.
+fn tabulate(input: Quantized8, output: Quantized8, f: impl Fn(i32) -> i32) -> Table {
+    let (min, max) = output.range();
+    std::array::from_fn(|index| {
+        let q = i32::from(index as u8 as i8) + input.offset();
+        (f(q).clamp(min, max) - output.offset()) as i8
+    })
+}
+
+fn check_scales(input: Quantized8, output: Quantized8) -> Result<(), QuantizationError> {
+    check_scale(input.scale)?;
+    check_scale(output.scale)
+}
+
+/// Tabulates a real function: dequantize, apply, multiply by the reciprocal of the output scale, round half away from
+/// zero, all in single precision.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] when a scale is unusable.
+pub fn real_function(
+    input: Quantized8,
+    output: Quantized8,
+    f: impl Fn(f32) -> f32,
+) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    let inverse_scale = 1.0 / output.scale;
+    Ok(tabulate(input, output, |q| {
+        let steps = (f(input.scale * input.centred(q) as f32) * inverse_scale).round();
+        (steps + output.zero_point as f32) as i32
+    }))
+}
+
+/// The exponential function, correctly rounded and the same on every host.
+fn exp(x: f32) -> f32 {
+    libm::exp(f64::from(x)) as f32
+}
+
+/// The logistic function: output scale 1/256 and the zero point at the smallest number.
+///
+/// # Errors
+/// [`QuantizationError`] when the input scale is unusable or the output's quantization is another one.
+pub fn logistic(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    if input.unsigned {
+        if output.scale != 1.0 / 256.0 {
+            return Err(QuantizationError::OutputScale { expected: 1.0 / 256.0, found: output.scale });
+        }
+        return real_function(input, output, |x| 1.0 / (1.0 + exp(-x)));
+    }
+    if output.zero_point != -128 {
+        return Err(QuantizationError::ZeroPoint { expected: -128, found: output.zero_point });
+    }
+    Ok(saturating_function(input, output, |x| rounding_shift_right(logistic_q4(x), 23) - 128))
+}
+
+/// The hyperbolic tangent. On int8 the output scale is taken as 1/128 and its zero point as 0, whatever they are.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] when a scale is unusable.
+pub fn tanh(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    if input.unsigned {
+        return real_function(input, output, |x| libm::tanh(f64::from(x)) as f32);
+    }
+    Ok(saturating_function(input, output, |x| rounding_shift_right(tanh_q4(x), 24)))
+}
+
+/// Tabulates a function of Q4.27 that reaches its limits within ±15 (almost 16).
+fn saturating_function(input: Quantized8, output: Quantized8, f: impl Fn(i32) -> i32) -> Table {
+    const INTEGER_BITS: u32 = 4;
+    let (significand, shift) = libm::frexp(f64::from(input.scale) * f64::from(1 << (31 - INTEGER_BITS)));
+    let multiplier = Multiplier { multiplier: (significand * 2f64.powi(31)).round() as i32, shift };
+    let radius = input_radius(INTEGER_BITS, shift);
+    tabulate(input, output, |q| {
+        let x = input.centred(q);
+        if x <= -radius {
+            -128
+        } else if x >= radius {
+            127
+        } else {
+            f(multiplier.apply(x))
+        }
+    })
+}
+
+/// `x * relu6(x + 3) / 6`.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] when a scale is unusable; [`QuantizationError::OutputTooFine`] when the output scale
+/// is below 1/128 of the input scale.
+pub fn hard_swish(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    // Inputs are raised by 7 bits, so that 16-bit products keep their precision.
+    let fine_scale = input.scale * (1.0 / 128.0);
+    let (output_factor, output_shift) = narrow(f64::from(fine_scale / output.scale))?;
+    // The scale on which 3.0 is 32768.
+    let (gate_factor, gate_shift) = narrow(f64::from(fine_scale / (3.0 / 32768.0)))?;
+    if output_shift > 0 {
+        return Err(QuantizationError::OutputTooFine { input: input.scale, output: output.scale });
+    }
+    Ok(tabulate(input, output, |q| {
+        let x = (input.centred(q) as i16).wrapping_mul(128);
+        let value = doubling_high_mul_i16(x, output_factor);
+        // The gate, (x + 3) / 6 within 0 ..= 1, in Q0.15.
+        let mut gate = x;
+        if gate_shift > 0 {
+            gate = saturate(saturating_shift_left(i32::from(gate), gate_shift as u32 - 1));
+        }
+        gate = doubling_high_mul_i16(gate, gate_factor);
+        if gate_shift > 0 {
+            gate = saturate(i32::from(gate) * 2);
+        }
+        if gate_shift < 0 {
+            gate = rounding_shift_right_i16(gate, -gate_shift);
+        }
+        let gate = (i32::from(gate) + 32768) >> 1;
+        // This product truncates towards zero, to cancel the bias of the roundings above.
+        let product = (gate * i32::from(value) / 32768) as i16;
+        let rescaled = rounding_shift_right_i16(product, -output_shift);
+        // The sum wraps in the reference's 16 bits before it is clamped.
+        i32::from(rescaled.wrapping_add(output.zero_point as i16))
+    }))
+}
+
+/// A factor with a significand of 15 bits.
+fn narrow(factor: f64) -> Result<(i16, i32), QuantizationError> {
+    let Multiplier { multiplier, shift } = quantize_multiplier(factor)?;
+    Ok((saturate((multiplier.saturating_add(1 << 15)) >> 16), shift))
+}
+
+fn saturate(x: i32) -> i16 {
+    x.clamp(-32768, 32767) as i16
+}
+
+/// `round(x / 2^exponent)`, ties away from zero, on 16 bits; beyond 15 places the mask fills the whole word and only
+/// the sign counts: 1 for `x >= 0`, -1 below, as in the reference.
+fn rounding_shift_right_i16(x: i16, exponent: i32) -> i16 {
+    let exponent = exponent.clamp(0, 31);
+    let mask = ((1i64 << exponent) - 1) as i16;
+    let threshold = (mask >> 1) + i16::from(x < 0);
+    (i32::from(x) >> exponent) as i16 + i16::from(x & mask > threshold)
+}
+
+/// `x` where it is not negative, `alpha * x` elsewhere.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale or alpha is unusable.
+pub fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<Table, QuantizationError> {
+    let (positive, negative, negate) = leaky_relu_factors(alpha, input.scale, output.scale)?;
+    Ok(tabulate(input, output, |q| {
+        let x = input.centred(q);
+        let scaled = match (x >= 0, negate) {
+            (true, _) => positive.apply(x),
+            (false, false) => negative.apply(x),
+            (false, true) => negative.apply(x).wrapping_neg(),
+        };
+        scaled.wrapping_add(output.zero_point)
+    }))
+}
+
+/// `max(x, 0)`.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn relu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    rescale_and_clamp(input, output, 0.0, f32::INFINITY)
+}
+
+/// `x` limited to -1 ..= 1.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn relu_n1_to_1(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    rescale_and_clamp(input, output, -1.0, 1.0)
+}
+
+/// `x` limited to 0 ..= 6. On int8 the output has the input's scale and zero point, whatever it says.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn relu6(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    if input.unsigned {
+        return rescale_and_clamp(input, output, 0.0, 6.0);
+    }
+    check_scale(input.scale)?;
+    let lower = i32::from(input.zero_point as i8);
+    let upper = six(input.scale, input.zero_point).clamp(-128, 127);
+    Ok(tabulate(input, output, |q| {
+        if q > upper {
+            upper
+        } else if q < lower {
+            lower
+        } else {
+            q
+        }
+    }))
+}
+
+fn rescale_and_clamp(
+    input: Quantized8,
+    output: Quantized8,
+    min: f32,
+    max: f32,
+) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    let factor = quantize_multiplier(f64::from(input.scale / output.scale))?;
+    let (lowest, highest) = output.range();
+    let quantized = |bound: f32| output.zero_point.saturating_add((bound / output.scale).round() as i32);
+    let min = quantized(min).max(lowest);
+    let max = if max.is_finite() { quantized(max).min(highest) } else { highest };
+    Ok(tabulate(input, output, |q| {
+        let scaled = output.zero_point.wrapping_add(factor.apply(input.centred(q)));
+        // Not `clamp`: the bounds may cross when the zero point lies outside of the range.
+        scaled.max(min).min(max)
+    }))
+}
+
+/// `x` where it is not negative, `exp(x) - 1` elsewhere.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] when a scale is unusable.
+pub fn elu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    real_function(input, output, |x| if x < 0.0 { exp(x) - 1.0 } else { x })
+}
+
+/// Change of scale, zero point or signedness.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn requantize(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    let factor = quantize_multiplier(f64::from(input.scale) / f64::from(output.scale))?;
+    Ok(tabulate(input, output, |q| factor.apply(input.centred(q)).wrapping_add(output.zero_point)))
+}
+
+/// The absolute value.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn abs(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    let factor = abs_factor(input.scale, output.scale)?;
+    Ok(tabulate(input, output, |q| {
+        factor.apply(input.centred(q).wrapping_abs()).wrapping_add(output.zero_point)
+    }))
+}
+
+/// `1 / sqrt(x)`. Zero and (where the reference stops with an error) negative inputs give the largest output.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn rsqrt(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    let factor = rsqrt_factor(input.scale, output.scale)?;
+    Ok(tabulate(input, output, |q| {
+        let x = input.centred(q);
+        if x > 0 { rescaled_inverse_sqrt(x, factor).wrapping_add(output.zero_point) } else { i32::MAX }
+    }))
+}

@@ -1,0 +1,387 @@
+//! Quantization parameters: from the real scales of a model to the integers that kernels take.
+//!
+//! Each function computes in the precision (single or double) in which TensorFlow Lite Micro does; that decides the
+//! last bit of a multiplier and is part of the contract.
+
+use std::fmt;
+
+use dunlin_artifact::DType;
+use dunlin_kernels::fixed::Multiplier;
+use dunlin_kernels::unary_i16::{LeakyReluI16, SigmoidI16};
+
+/// Why quantization parameters were refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QuantizationError {
+    /// A scale is zero, negative, infinite or not a number.
+    Scale(f32),
+    /// A factor between scales is negative, not finite or beyond 2^31.
+    Factor(f64),
+    /// A factor that must be above (true) or below (false) one is not.
+    FactorSide(f64, bool),
+    /// A bound of an activation does not fit 32 bits at this scale.
+    Activation(f32),
+    /// The operator prescribes another zero point for its output.
+    ZeroPoint {
+        /// What the operator prescribes.
+        expected: i32,
+        /// What the model has.
+        found: i32,
+    },
+    /// The operator prescribes another scale for its output.
+    OutputScale {
+        /// What the operator prescribes.
+        expected: f32,
+        /// What the model has.
+        found: f32,
+    },
+    /// Hard-swish needs an output scale of at least 1/128 of the input scale.
+    OutputTooFine {
+        /// Input scale.
+        input: f32,
+        /// Output scale.
+        output: f32,
+    },
+    /// The element type is not a quantized one.
+    Type(DType),
+}
+
+impl fmt::Display for QuantizationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Scale(scale) => write!(f, "a quantization scale must be positive and finite, not {scale}"),
+            Self::Factor(factor) => write!(f, "the factor {factor} between scales must lie in 0 .. 2^31"),
+            Self::FactorSide(factor, above) => {
+                let side = if above { "above" } else { "below" };
+                write!(f, "the factor {factor} between scales must be {side} 1")
+            }
+            Self::Activation(scale) => {
+                write!(f, "the activation's bounds do not fit 32 bits at an output scale of {scale}")
+            }
+            Self::ZeroPoint { expected, found } => {
+                write!(f, "this operator needs the zero point {expected}, not {found}")
+            }
+            Self::OutputScale { expected, found } => {
+                write!(f, "this operator needs an output scale of {expected}, not {found}")
+            }
+            Self::OutputTooFine { input, output } => {
+                write!(f, "the output scale {output} must be at least 1/128 of the input scale {input}")
+            }
+            Self::Type(dtype) => write!(f, "{dtype} is not a quantized type"),
+        }
+    }
+}
+
+impl std::error::Error for QuantizationError {}
+
+/// A real factor as a significand of 31 bits and an exponent.
+///
+/// The significand is rounded half away from zero; factors below 2^-32 become 0.
+///
+/// # Errors
+/// [`QuantizationError::Factor`] when the factor is negative, not finite or too large.
+pub fn quantize_multiplier(factor: f64) -> Result<Multiplier, QuantizationError> {
+    if !factor.is_finite() || factor < 0.0 {
+        return Err(QuantizationError::Factor(factor));
+    }
+    if factor == 0.0 {
+        return Ok(Multiplier::default());
+    }
+    let (significand, mut shift) = libm::frexp(factor);
+    let mut multiplier = (significand * 2f64.powi(31)).round() as i64;
+    if multiplier == 1 << 31 {
+        multiplier /= 2;
+        shift += 1;
+    }
+    match shift {
+        ..-31 => Ok(Multiplier::default()),
+        -31..=31 => Ok(Multiplier { multiplier: multiplier as i32, shift }),
+        _ => Err(QuantizationError::Factor(factor)),
+    }
+}
+
+/// [`quantize_multiplier`] for a factor above 1: the exponent is not negative.
+///
+/// # Errors
+/// [`QuantizationError::FactorSide`] when it is not; [`QuantizationError::Factor`] as there.
+pub fn quantize_multiplier_above_one(factor: f64) -> Result<Multiplier, QuantizationError> {
+    if factor <= 1.0 {
+        return Err(QuantizationError::FactorSide(factor, true));
+    }
+    quantize_multiplier(factor)
+}
+
+/// [`quantize_multiplier`] for a factor in (0, 1): the exponent is not positive.
+///
+/// # Errors
+/// [`QuantizationError::FactorSide`] when it is not; [`QuantizationError::Factor`] as there.
+pub fn quantize_multiplier_below_one(factor: f64) -> Result<Multiplier, QuantizationError> {
+    let multiplier = quantize_multiplier(factor)?;
+    // A factor just below one rounds up to it.
+    if factor == 0.0 || factor >= 1.0 || multiplier.shift > 0 {
+        return Err(QuantizationError::FactorSide(factor, false));
+    }
+    Ok(multiplier)
+}
+
+/// Checks that a scale is positive and finite.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] when it is not.
+pub fn check_scale(scale: f32) -> Result<(), QuantizationError> {
+    if scale.is_finite() && scale > 0.0 { Ok(()) } else { Err(QuantizationError::Scale(scale)) }
+}
+
+/// An activation function fused into another operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// None.
+    #[default]
+    None,
+    /// Not below 0.
+    Relu,
+    /// Within -1 ..= 1.
+    ReluN1To1,
+    /// Within 0 ..= 6.
+    Relu6,
+}
+
+impl Activation {
+    /// The real bounds; infinite where there is none.
+    pub const fn bounds(self) -> (f32, f32) {
+        match self {
+            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::ReluN1To1 => (-1.0, 1.0),
+            Activation::Relu6 => (0.0, 6.0),
+        }
+    }
+
+    /// The smallest and largest output of an operator with this activation, in the output's own integers.
+    ///
+    /// # Errors
+    /// [`QuantizationError::Type`] when `dtype` is not int8, uint8 or int16; [`QuantizationError::Scale`] and
+    /// [`QuantizationError::Activation`] when the scale does not allow the activation.
+    pub fn range(self, dtype: DType, scale: f32, zero_point: i32) -> Result<(i32, i32), QuantizationError> {
+        let (lowest, highest) = integer_range(dtype)?;
+        check_scale(scale)?;
+        let quantized = |bound: f32| {
+            // 2^31, the first number that does not fit, is a float; i32::MAX is not.
+            let steps = (bound / scale).round();
+            if (-2147483648.0..2147483648.0).contains(&steps) {
+                Ok(zero_point.saturating_add(steps as i32))
+            } else {
+                Err(QuantizationError::Activation(scale))
+            }
+        };
+        let (min, max) = self.bounds();
+        let min = if min.is_finite() { quantized(min)?.max(lowest) } else { lowest };
+        let max = if max.is_finite() { quantized(max)?.min(highest) } else { highest };
+        Ok((min, max))
+    }
+}
+
+/// The range of a quantized type.
+///
+/// # Errors
+/// [`QuantizationError::Type`] when `dtype` is not int8, uint8 or int16.
+pub fn integer_range(dtype: DType) -> Result<(i32, i32), QuantizationError> {
+    match dtype {
+        DType::I8 => Ok((-128, 127)),
+        DType::U8 => Ok((0, 255)),
+        DType::I16 => Ok((-32768, 32767)),
+        other => Err(QuantizationError::Type(other)),
+    }
+}
+
+/// Softmax and log-softmax on 8 bits compute exponentials in Q5.26.
+const SOFTMAX_INTEGER_BITS: u32 = 5;
+
+/// How softmax on int8 or uint8 scales the differences to a row's maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoftmaxScaling {
+    /// `beta * input scale` as a factor to Q5.26.
+    pub multiplier: Multiplier,
+    /// Differences below this one are negligible.
+    pub diff_min: i32,
+}
+
+/// The scaling of softmax on int8 or uint8.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] or [`QuantizationError::FactorSide`] when the scale is unusable or below 2^-26.
+pub fn softmax_scaling(beta: f32, input_scale: f32) -> Result<SoftmaxScaling, QuantizationError> {
+    check_scale(input_scale)?;
+    if !beta.is_finite() {
+        return Err(QuantizationError::Factor(f64::from(beta)));
+    }
+    let to_q26 = f64::from(1 << (31 - SOFTMAX_INTEGER_BITS));
+    // Beyond the cap a difference of one step already makes the exponential vanish.
+    let factor = (f64::from(beta) * f64::from(input_scale) * to_q26).min(f64::from(i32::MAX));
+    let multiplier = quantize_multiplier_above_one(factor)?;
+    Ok(SoftmaxScaling { multiplier, diff_min: -input_radius(SOFTMAX_INTEGER_BITS, multiplier.shift) })
+}
+
+/// The scaling of log-softmax on int8 or uint8, and the factor from Q5.26 back to differences.
+///
+/// # Errors
+/// As [`softmax_scaling`].
+pub fn log_softmax_scaling(input_scale: f32) -> Result<(SoftmaxScaling, Multiplier), QuantizationError> {
+    let scaling = softmax_scaling(1.0, input_scale)?;
+    let Multiplier { multiplier, shift } = scaling.multiplier;
+    let inverse = f64::from(1u32 << (31 - shift)) / f64::from(multiplier);
+    Ok((scaling, quantize_multiplier_below_one(inverse)?))
+}
+
+/// The factor of softmax on int16: differences to units of 10/65535.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] or [`QuantizationError::Factor`] when the scale or beta is unusable.
+pub fn softmax_scaling_i16(beta: f32, input_scale: f32) -> Result<Multiplier, QuantizationError> {
+    check_scale(input_scale)?;
+    quantize_multiplier(f64::from(input_scale) * f64::from(beta) / (10.0 / 65535.0))
+}
+
+/// The largest magnitude whose product with a factor of exponent `left_shift` fits `integer_bits` integer bits of 31.
+pub(crate) fn input_radius(integer_bits: u32, left_shift: i32) -> i32 {
+    let largest = f64::from((1u32 << integer_bits) - 1) * f64::from(1u32 << (31 - integer_bits));
+    // The cast saturates where the factor is so small that every input fits.
+    (largest / f64::from(left_shift).exp2()).floor() as i32
+}
+
+/// Which function of int16 a scaling is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigmoidFunction {
+    /// The logistic function.
+    Logistic,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// The scaling of logistic and tanh on int16.
+///
+/// # Errors
+/// [`QuantizationError`] when the input scale is unusable or the output scale is not 1/32768.
+pub fn sigmoid_scaling_i16(
+    function: SigmoidFunction,
+    input_scale: f32,
+    output_scale: f32,
+) -> Result<SigmoidI16, QuantizationError> {
+    check_scale(input_scale)?;
+    check_scale(output_scale)?;
+    if nearest_power_of_two(output_scale) != Some(-15) {
+        return Err(QuantizationError::OutputScale { expected: 1.0 / 32768.0, found: output_scale });
+    }
+    // Inputs in Q3.12 (and for tanh in Q4.11) have an exact factor.
+    match (nearest_power_of_two(input_scale), function) {
+        (Some(-12), _) => return Ok(SigmoidI16 { multiplier: 3, shift: 0 }),
+        (Some(-11), SigmoidFunction::Tanh) => return Ok(SigmoidI16 { multiplier: 6, shift: 0 }),
+        _ => {}
+    }
+    let mut multiplier = f64::from(input_scale) * 4096.0 * 3.0;
+    let mut shift = 0;
+    while multiplier <= 32767.0 / 2.0 && shift <= 30 {
+        shift += 1;
+        multiplier *= 2.0;
+    }
+    if multiplier > 32767.0 {
+        return Err(QuantizationError::Factor(multiplier));
+    }
+    Ok(SigmoidI16 { multiplier: multiplier as i32, shift })
+}
+
+/// The exponent of a scale that is, to about 0.07 %, a power of two.
+fn nearest_power_of_two(scale: f32) -> Option<i32> {
+    let log2 = libm::log(f64::from(scale)) as f32 * (1.0 / std::f32::consts::LN_2);
+    let rounded = log2.round();
+    ((log2 - rounded).abs() < 1e-3).then_some(rounded as i32)
+}
+
+/// Factors of leaky ReLU: for inputs of at least zero, for negative ones, and whether alpha is negative.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale or alpha is unusable.
+pub fn leaky_relu_factors(
+    alpha: f32,
+    input_scale: f32,
+    output_scale: f32,
+) -> Result<(Multiplier, Multiplier, bool), QuantizationError> {
+    check_scale(input_scale)?;
+    check_scale(output_scale)?;
+    let positive = quantize_multiplier(f64::from(input_scale / output_scale))?;
+    let negative = f64::from(input_scale * alpha / output_scale);
+    // A factor whose significand vanishes has no sign left.
+    let negative_factor = quantize_multiplier(negative.abs())?;
+    Ok((positive, negative_factor, negative < 0.0))
+}
+
+/// Parameters of leaky ReLU on int16; with `alpha` 0 those of ReLU. Zero points are 0.
+///
+/// # Errors
+/// As [`leaky_relu_factors`].
+pub fn leaky_relu_i16(
+    alpha: f32,
+    input_scale: f32,
+    output_scale: f32,
+) -> Result<LeakyReluI16, QuantizationError> {
+    let (positive, negative, negate) = leaky_relu_factors(alpha, input_scale, output_scale)?;
+    Ok(LeakyReluI16 { input_zero_point: 0, output_zero_point: 0, positive, negative, negate })
+}
+
+/// The bounds of ReLU6 on int16, whose output has the input's scale and zero point.
+///
+/// # Errors
+/// [`QuantizationError::Scale`] when the scale is unusable.
+pub fn relu6_range_i16(input_scale: f32, input_zero_point: i32) -> Result<(i16, i16), QuantizationError> {
+    check_scale(input_scale)?;
+    let saturate = |x: i32| x.clamp(-32768, 32767) as i16;
+    Ok((saturate(input_zero_point), saturate(six(input_scale, input_zero_point))))
+}
+
+/// The quantized 6.0; saturates.
+pub(crate) fn six(scale: f32, zero_point: i32) -> i32 {
+    ((6.0 / scale).round() as i32).saturating_add(zero_point)
+}
+
+/// The factors of PReLU: for inputs of at least zero and for negative ones.
+///
+/// uint8 models follow the kernels of TensorFlow Lite, which divide in single precision.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn prelu_factors(
+    dtype: DType,
+    input_scale: f32,
+    alpha_scale: f32,
+    output_scale: f32,
+) -> Result<(Multiplier, Multiplier), QuantizationError> {
+    for scale in [input_scale, alpha_scale, output_scale] {
+        check_scale(scale)?;
+    }
+    let (positive, negative) = if dtype == DType::U8 {
+        (f64::from(input_scale / output_scale), f64::from(input_scale * alpha_scale / output_scale))
+    } else {
+        let (input, alpha, output) = (f64::from(input_scale), f64::from(alpha_scale), f64::from(output_scale));
+        (input / output, input * alpha / output)
+    };
+    Ok((quantize_multiplier(positive)?, quantize_multiplier(negative)?))
+}
+
+/// The factor of the absolute value: input scale / output scale.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn abs_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, QuantizationError> {
+    check_scale(input_scale)?;
+    check_scale(output_scale)?;
+    quantize_multiplier(f64::from(input_scale / output_scale))
+}
+
+/// The factor of the reciprocal square root: `1 / (sqrt(input scale) * output scale)`.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn rsqrt_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, QuantizationError> {
+    check_scale(input_scale)?;
+    check_scale(output_scale)?;
+    quantize_multiplier(1.0 / f64::from(input_scale.sqrt() * output_scale))
+}

@@ -1,0 +1,36 @@
+//! The `model!` macro.
+
+/// Embeds an artifact in the program and links only the kernels that it needs.
+///
+/// `model!(name, "path")` makes a module `name` with
+/// - `ARTIFACT: &[u8]`, the aligned bytes in flash,
+/// - `Arena`, the type of an arena of exactly the right size (`Arena::new()` is `const`),
+/// - `Session<'a>`, a session that can run this model and nothing else,
+/// - `session(&mut Arena) -> Result<Session, RunError>`.
+///
+/// The path is relative to the current file, or absolute, for example `concat!(env!("OUT_DIR"), "/kws.dunlin")`.
+#[macro_export]
+macro_rules! model {
+    ($(#[$attribute:meta])* $visibility:vis $name:ident, $path:expr) => {
+        $(#[$attribute])*
+        #[allow(dead_code)]
+        $visibility mod $name {
+            static BYTES: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+            const SOURCE: &[u8] = include_bytes!($path);
+            const KERNELS: u128 = $crate::artifact::kernel_set(SOURCE);
+
+            /// The artifact, aligned.
+            pub static ARTIFACT: &[u8] = &BYTES.0;
+            /// An arena of exactly the size that the model needs.
+            pub type Arena = $crate::Arena<{ $crate::artifact::arena_len(SOURCE) }>;
+            /// A session that links this model's kernels only.
+            pub type Session<'a> = $crate::Session<'static, 'a, KERNELS>;
+
+            /// Starts a session in `arena`.
+            pub fn session(arena: &mut Arena) -> ::core::result::Result<Session<'_>, $crate::RunError> {
+                let artifact = $crate::Artifact::parse(ARTIFACT)?;
+                $crate::Session::new(artifact, arena.as_mut_slice())
+            }
+        }
+    };
+}

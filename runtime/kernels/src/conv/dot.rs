@@ -1,0 +1,95 @@
+//! The inner loop of all layers with int8 weights: one run of input values against a block of filters.
+
+use super::section;
+
+/// Output channels computed together, so that an input value is loaded once for all of them. Four accumulators,
+/// five pointers and the operands just fit the registers of a Cortex-M.
+pub(crate) const BLOCK: usize = 4;
+
+/// An activation type, with the accumulator that TensorFlow Lite Micro gives it.
+pub(crate) trait Activation: Copy + Into<i32> {
+    /// `i32` or `i64`; wraps around.
+    type Sum: Copy + Default + From<i32>;
+
+    /// `a + b`.
+    fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
+
+    /// `a + x * w`.
+    fn multiply_add(a: Self::Sum, x: Self, w: i8) -> Self::Sum;
+
+    /// `sum((x - zero_point) * w)` for each of the filters, which are as long as `x`. `zero_point` is an int8 and
+    /// 0 for int16 activations.
+    fn dot(x: &[Self], zero_point: i16, filters: [&[i8]; BLOCK]) -> [Self::Sum; BLOCK];
+}
+
+impl Activation for i8 {
+    type Sum = i32;
+
+    #[inline(always)]
+    fn add(a: i32, b: i32) -> i32 {
+        a.wrapping_add(b)
+    }
+
+    #[inline(always)]
+    fn multiply_add(a: i32, x: i8, w: i8) -> i32 {
+        a.wrapping_add(i32::from(x) * i32::from(w))
+    }
+
+    #[inline(always)]
+    fn dot(x: &[i8], zero_point: i16, filters: [&[i8]; BLOCK]) -> [i32; BLOCK] {
+        dot(x.iter().map(|&x| i16::from(x).wrapping_sub(zero_point)), filters)
+    }
+}
+
+/// Products of int16 and int8 that fit into an `i32` together: 2^8 * 2^15 * 2^7 = 2^30.
+const SAFE_PRODUCTS: usize = 1 << 8;
+
+impl Activation for i16 {
+    type Sum = i64;
+
+    #[inline(always)]
+    fn add(a: i64, b: i64) -> i64 {
+        a.wrapping_add(b)
+    }
+
+    #[inline(always)]
+    fn multiply_add(a: i64, x: i16, w: i8) -> i64 {
+        a.wrapping_add(i64::from(i32::from(x) * i32::from(w)))
+    }
+
+    #[inline(always)]
+    fn dot(x: &[i16], _zero_point: i16, filters: [&[i8]; BLOCK]) -> [i64; BLOCK] {
+        let mut sums = [0i64; BLOCK];
+        for (index, x) in x.chunks(SAFE_PRODUCTS).enumerate() {
+            let filters = filters.map(|filter| section(filter, index * SAFE_PRODUCTS, x.len()));
+            for (sum, part) in sums.iter_mut().zip(dot(x.iter().copied(), filters)) {
+                *sum += i64::from(part);
+            }
+        }
+        sums
+    }
+}
+
+/// The multiply-accumulate loop. Plain zips over slices: no index to check, and a form that compilers turn into
+/// `smlabb` on Cortex-M4 and into `pmaddwd` on x86.
+#[inline(always)]
+fn dot(x: impl Iterator<Item = i16>, [a, b, c, d]: [&[i8]; BLOCK]) -> [i32; BLOCK] {
+    let mut sums = [0i32; BLOCK];
+    let [sum_a, sum_b, sum_c, sum_d] = &mut sums;
+    for ((((x, &a), &b), &c), &d) in x.zip(a).zip(b).zip(c).zip(d) {
+        let x = i32::from(x);
+        *sum_a = sum_a.wrapping_add(x * i32::from(a));
+        *sum_b = sum_b.wrapping_add(x * i32::from(b));
+        *sum_c = sum_c.wrapping_add(x * i32::from(c));
+        *sum_d = sum_d.wrapping_add(x * i32::from(d));
+    }
+    sums
+}
+
+/// The filters of `count <= BLOCK` output channels from `first` on. A short block repeats its last filter: that
+/// spares a second copy of the inner loop for the last channels.
+#[inline(always)]
+pub(crate) fn filter_block(weights: &[i8], filter_len: usize, first: usize, count: usize) -> [&[i8]; BLOCK] {
+    let last = count.saturating_sub(1);
+    core::array::from_fn(|index| section(weights, (first + index.min(last)) * filter_len, filter_len))
+}

@@ -1,0 +1,138 @@
+//! The part of an image that one output pixel sees.
+
+use super::{Activation, BLOCK, quotient, section};
+use crate::window::{Taps, Window};
+
+/// A window at one position over one image.
+pub(crate) struct Patch<'a, T> {
+    /// The window's geometry.
+    pub(crate) window: &'a Window,
+    /// All pixels of the image.
+    pub(crate) image: &'a [T],
+    /// Taps inside the image, vertically.
+    pub(crate) rows: Taps,
+    /// Taps inside the image, horizontally.
+    pub(crate) columns: Taps,
+}
+
+/// Calls `compute` for each output pixel with what it sees of the input and with the pixel's channels.
+#[inline(always)]
+pub(crate) fn for_each_patch<T, U>(
+    window: &Window,
+    input: &[T],
+    output: &mut [U],
+    mut compute: impl FnMut(&Patch<'_, T>, &mut [U]),
+) {
+    let image_len = window.in_h * window.in_w * window.in_c;
+    let mut pixels = output.chunks_exact_mut(window.out_c.max(1));
+    for index in 0..window.batch {
+        let image = section(input, index * image_len, image_len);
+        for y in 0..window.out_h {
+            let rows = window.rows(y);
+            for x in 0..window.out_w {
+                let patch = Patch { window, image, rows, columns: window.columns(x) };
+                if let Some(pixel) = pixels.next() {
+                    compute(&patch, pixel);
+                }
+            }
+        }
+    }
+}
+
+impl<'a, T> Patch<'a, T> {
+    /// Whether all taps lie inside the image.
+    #[inline(always)]
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rows.count == self.window.k_h && self.columns.count == self.window.k_w
+    }
+
+    /// Calls `visit` for each window row inside the image with the pixel under the first tap inside (its number in
+    /// the image) and that tap's number in the window. The row has `columns.count` such taps.
+    #[inline(always)]
+    pub(crate) fn for_each_row(&self, mut visit: impl FnMut(usize, usize)) {
+        if self.columns.count == 0 {
+            return;
+        }
+        for row in 0..self.rows.count {
+            let y = self.rows.position + row * self.window.dilation_h;
+            let tap = (self.rows.first + row) * self.window.k_w + self.columns.first;
+            visit(y * self.window.in_w + self.columns.position, tap);
+        }
+    }
+
+    /// Calls `visit` for each tap outside the image with the tap's number.
+    pub(crate) fn for_each_tap_outside(&self, mut visit: impl FnMut(usize)) {
+        for row in 0..self.window.k_h {
+            let crosses_image = row.wrapping_sub(self.rows.first) < self.rows.count;
+            for column in 0..self.window.k_w {
+                if !crosses_image || column.wrapping_sub(self.columns.first) >= self.columns.count {
+                    visit(row * self.window.k_w + column);
+                }
+            }
+        }
+    }
+}
+
+impl<'a, T: Activation> Patch<'a, T> {
+    /// Filter elements per tap.
+    #[inline(always)]
+    fn depth(&self) -> usize {
+        quotient(self.window.in_c, self.window.groups)
+    }
+
+    /// Calls `visit` for each run of consecutive input values (of the channels of `group`) with its place in a
+    /// filter. A run is all of a filter row, unless dilation or groups tear its taps apart.
+    #[inline(always)]
+    fn for_each_run(&self, group: usize, mut visit: impl FnMut(&'a [T], usize)) {
+        let w = self.window;
+        let depth = self.depth();
+        let dense = w.groups == 1 && w.dilation_w == 1;
+        let (runs, run_len) = if dense { (1, self.columns.count * depth) } else { (self.columns.count, depth) };
+        self.for_each_row(|pixel, tap| {
+            for run in 0..runs {
+                let start = (pixel + run * w.dilation_w) * w.in_c + group * depth;
+                visit(section(self.image, start, run_len), (tap + run) * depth);
+            }
+        });
+    }
+
+    /// `sum(x * w)` over the taps inside the image, for each filter of a block.
+    #[inline(always)]
+    pub(crate) fn dot(&self, group: usize, filters: [&[i8]; BLOCK]) -> [T::Sum; BLOCK] {
+        let mut sums = [T::Sum::default(); BLOCK];
+        self.for_each_run(group, |values, at| {
+            let filters = filters.map(|filter| section(filter, at, values.len()));
+            for (sum, part) in sums.iter_mut().zip(T::dot(values, 0, filters)) {
+                *sum = T::add(*sum, part);
+            }
+        });
+        sums
+    }
+
+    /// `sum(x)` over all taps and the channels of `group`, where padding reads as `zero_point`.
+    #[inline(never)]
+    pub(crate) fn sum(&self, group: usize, zero_point: i32) -> i32 {
+        let mut sum = 0i32;
+        self.for_each_run(group, |values, _| {
+            for &value in values {
+                sum = sum.wrapping_add(value.into());
+            }
+        });
+        let depth = self.depth() as i32;
+        self.for_each_tap_outside(|_| sum = sum.wrapping_add(depth.wrapping_mul(zero_point)));
+        sum
+    }
+
+    /// `sum(w)` of one filter over the taps outside the image.
+    #[inline(never)]
+    pub(crate) fn weights_outside(&self, filter: &[i8]) -> i32 {
+        let depth = self.depth();
+        let mut sum = 0i32;
+        self.for_each_tap_outside(|tap| {
+            for &weight in section(filter, tap * depth, depth) {
+                sum = sum.wrapping_add(i32::from(weight));
+            }
+        });
+        sum
+    }
+}

@@ -1,0 +1,110 @@
+//! Fixed-point arithmetic, the contract of all integer kernels.
+//!
+//! These are gemmlowp's primitives as TensorFlow Lite Micro uses them: a *saturating rounding doubling high
+//! multiply* followed by a *rounding divide by a power of two* ("double rounding"). Written from the formulas;
+//! every function is total, so hostile parameters give a wrong number, never a panic.
+
+mod functions;
+
+pub(crate) use functions::exp_for_table;
+pub use functions::{
+    doubling_high_mul_i16, exp_on_negative_values, inverse_sqrt, ln_q12, logistic, one_over_one_plus_x, reciprocal_q12,
+    rescaled_inverse_sqrt, saturating_shift_left, tanh,
+};
+
+use crate::KernelError;
+
+/// `round(a * b / 2^31)`, ties towards plus infinity; saturates for `a = b = i32::MIN`.
+#[inline(always)]
+pub fn doubling_high_mul(a: i32, b: i32) -> i32 {
+    let product = i64::from(a) * i64::from(b);
+    let rounded = (product + (1 << 30)) >> 31;
+    if rounded > i64::from(i32::MAX) { i32::MAX } else { rounded as i32 }
+}
+
+/// `round(x / 2^exponent)`, ties away from zero. `exponent` is taken modulo 32.
+#[inline(always)]
+pub fn rounding_shift_right(x: i32, exponent: u32) -> i32 {
+    let exponent = exponent & 31;
+    let mask = (1i64 << exponent) as i32;
+    let mask = mask.wrapping_sub(1);
+    let remainder = x & mask;
+    let threshold = ((mask as u32) >> 1) as i32 + i32::from(x < 0);
+    (x >> exponent) + i32::from(remainder > threshold)
+}
+
+/// A positive real factor `multiplier * 2^(shift - 31)`, with `multiplier` in `[2^30, 2^31)` or 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Multiplier {
+    /// The significand in Q0.31.
+    pub multiplier: i32,
+    /// The exponent, positive to the left; -31 ..= 31.
+    pub shift: i32,
+}
+
+impl Multiplier {
+    /// Checks that the exponent lies within -31 ..= 31; kernels do so on entry.
+    ///
+    /// # Errors
+    /// [`KernelError::Parameter`] when it does not.
+    pub fn check(self) -> Result<(), KernelError> {
+        if (-31..=31).contains(&self.shift) { Ok(()) } else { Err(KernelError::Parameter) }
+    }
+
+    /// Multiplies by the factor with two roundings (TensorFlow Lite's `MultiplyByQuantizedMultiplier`).
+    #[inline(always)]
+    pub fn apply(self, x: i32) -> i32 {
+        let left = self.shift.clamp(0, 31) as u32;
+        let right = (-self.shift).clamp(0, 31) as u32;
+        rounding_shift_right(doubling_high_mul(x.wrapping_shl(left), self.multiplier), right)
+    }
+
+    /// The variant for 64-bit accumulators (int16 activations): the significand is reduced to 16 bits and the
+    /// result rounded once. `x` must lie within ±2^47, as every convolution's does.
+    #[inline(always)]
+    pub fn apply_i64(self, x: i64) -> i32 {
+        let reduced = if self.multiplier < 0x7FFF_0000 {
+            (self.multiplier.wrapping_add(1 << 15)) >> 16
+        } else {
+            0x7FFF
+        };
+        let total = (15 - self.shift).clamp(1, 62) as u32;
+        let product = x.wrapping_mul(i64::from(reduced)).wrapping_add(1i64 << (total - 1));
+        (product >> total) as i32
+    }
+}
+
+/// The multipliers of a layer's output channels: one for each channel, or one for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelMultipliers<'a> {
+    multipliers: &'a [i32],
+    shifts: &'a [i8],
+}
+
+impl<'a> ChannelMultipliers<'a> {
+    /// Pairs significands with exponents (see [`Multiplier`]); both slices hold `channels` elements or one.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when the lengths are neither; [`KernelError::Parameter`] when an exponent lies
+    /// outside -31 ..= 31.
+    pub fn new(multipliers: &'a [i32], shifts: &'a [i8], channels: usize) -> Result<Self, KernelError> {
+        let count = multipliers.len();
+        if count != shifts.len() || (count != channels && count != 1) {
+            return Err(KernelError::Shape);
+        }
+        if shifts.iter().any(|shift| !(-31..=31).contains(shift)) {
+            return Err(KernelError::Parameter);
+        }
+        Ok(ChannelMultipliers { multipliers, shifts })
+    }
+
+    /// The multiplier of `channel`; 0 for a channel that does not exist.
+    #[inline(always)]
+    pub fn get(&self, channel: usize) -> Multiplier {
+        let index = if self.multipliers.len() == 1 { 0 } else { channel };
+        match (self.multipliers.get(index), self.shifts.get(index)) {
+            (Some(&multiplier), Some(&shift)) => Multiplier { multiplier, shift: i32::from(shift) },
+            _ => Multiplier::default(),
+        }
+    }
+}

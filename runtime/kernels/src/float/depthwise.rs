@@ -1,0 +1,165 @@
+//! Depthwise 2-D convolution.
+
+use super::{Weight, WindowOp, bias_at, check_weighted, rows_of};
+use crate::KernelError;
+use crate::window::{Window, part};
+
+/// How many output channels are computed together: neighbours in memory, whose sums fit into vector registers.
+const BLOCK: usize = 16;
+
+/// Depthwise 2-D convolution: `input` is `[batch, in_h, in_w, in_c]`, `weights` `[1, k_h, k_w, out_c]`, `bias`
+/// `[out_c]`, `output` `[batch, out_h, out_w, out_c]`. Output channel `c` sees input channel `c / (out_c / in_c)`;
+/// `groups` equals `in_c`. Padding counts as 0.
+///
+/// # Errors
+/// [`KernelError::Parameter`] for an impossible window, [`KernelError::Shape`] when a slice does not fit it.
+pub fn depthwise_conv2d<W: Weight>(
+    p: &WindowOp,
+    input: &[f32],
+    weights: &[W],
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    let window = &p.window;
+    let (in_image, out_image) = check_depthwise(window, input.len(), weights.len(), bias, output.len())?;
+    for (image, out) in rows_of(input, in_image, output, out_image) {
+        let multiply_add = |sum: f32, x: f32, w: W| sum + x * w.to_f32();
+        depthwise_image(window, image, weights, out, multiply_add, |sum, channel| {
+            p.clamp.apply(sum + bias_at(bias, channel))
+        });
+    }
+    Ok(())
+}
+
+/// Checks the window and the slices' lengths; returns the elements of one input and one output image.
+pub(crate) fn check_depthwise(
+    window: &Window,
+    input: usize,
+    weights: usize,
+    bias: Option<&[f32]>,
+    output: usize,
+) -> Result<(usize, usize), KernelError> {
+    let images = check_weighted(window, input, weights, bias, output)?;
+    if window.groups == window.in_c { Ok(images) } else { Err(KernelError::Parameter) }
+}
+
+/// Convolves one image, for any types of input, weight and sum: `multiply_add` extends a sum, `finish` makes the
+/// output of a channel from it. The window is checked and the slices fit it.
+#[inline(always)]
+pub(crate) fn depthwise_image<I: Copy, W: Copy, S: Copy + Default>(
+    window: &Window,
+    image: &[I],
+    weights: &[W],
+    output: &mut [f32],
+    multiply_add: impl Fn(S, I, W) -> S + Copy,
+    finish: impl Fn(S, usize) -> f32,
+) {
+    let (in_c, out_c) = (window.in_c, window.out_c);
+    let multiplier = (out_c / in_c.max(1)).max(1);
+    let mut pixels = output.chunks_exact_mut(out_c.max(1));
+    for y in 0..window.out_h {
+        let rows = window.rows(y);
+        for x in 0..window.out_w {
+            let columns = window.columns(x);
+            let Some(pixel) = pixels.next() else { return };
+            for (index, block) in pixel.chunks_mut(BLOCK).enumerate() {
+                let channel = index * BLOCK;
+                let mut sums = [S::default(); BLOCK];
+                for row in 0..rows.count {
+                    let in_row = (rows.position + row * window.dilation_h) * window.in_w + columns.position;
+                    let tap_row = (rows.first + row) * window.k_w + columns.first;
+                    for column in 0..columns.count {
+                        let position = (in_row + column * window.dilation_w) * in_c;
+                        let taps = part(weights, (tap_row + column) * out_c + channel, block.len());
+                        if multiplier == 1 {
+                            let inputs = part(image, position + channel, block.len());
+                            for ((sum, &x), &w) in sums.iter_mut().zip(inputs).zip(taps) {
+                                *sum = multiply_add(*sum, x, w);
+                            }
+                        } else {
+                            let inputs = part(image, position, in_c);
+                            let (mut source, mut used) = (channel / multiplier, channel % multiplier);
+                            for (sum, &w) in sums.iter_mut().zip(taps) {
+                                if let Some(&x) = inputs.get(source) {
+                                    *sum = multiply_add(*sum, x, w);
+                                }
+                                // Counting spares small processors a division per product.
+                                used += 1;
+                                if used == multiplier {
+                                    (source, used) = (source + 1, 0);
+                                }
+                            }
+                        }
+                    }
+                }
+                for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
+                    *out = finish(sum, channel + i);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Clamp;
+    use super::super::testing::{plain, values};
+    use super::*;
+
+    /// Row-by-row sums straight from the definition, in the kernel's order.
+    fn definition(window: &Window, input: &[f32], weights: &[f32], output: &mut [f32]) {
+        let multiplier = window.out_c / window.in_c;
+        for (i, out) in output.iter_mut().enumerate() {
+            let (pixel, channel) = (i / window.out_c, i % window.out_c);
+            let (y, x) = (pixel / window.out_w, pixel % window.out_w);
+            for ky in 0..window.k_h {
+                for kx in 0..window.k_w {
+                    let row = (y * window.stride_h + ky * window.dilation_h).wrapping_sub(window.pad_top);
+                    let column = (x * window.stride_w + kx * window.dilation_w).wrapping_sub(window.pad_left);
+                    if row < window.in_h && column < window.in_w {
+                        *out += input[(row * window.in_w + column) * window.in_c + channel / multiplier]
+                            * weights[(ky * window.k_w + kx) * window.out_c + channel];
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equals_the_definition_for_all_multipliers() {
+        for (in_c, multiplier) in [(1, 1), (5, 1), (37, 1), (1, 19), (9, 2), (6, 3), (3, 17)] {
+            let out_c = in_c * multiplier;
+            let window = Window {
+                out_h: 4,
+                out_w: 3,
+                stride_h: 1,
+                stride_w: 2,
+                dilation_h: 2,
+                pad_top: 2,
+                pad_left: 1,
+                groups: in_c,
+                ..plain([4, 5, in_c], [3, 3], out_c)
+            };
+            let input = values(20 * in_c, 1);
+            let weights = values(9 * out_c, 2);
+            let mut output = std::vec![9.0; 12 * out_c];
+            let mut expected = std::vec![0.0; 12 * out_c];
+            definition(&window, &input, &weights, &mut expected);
+            let p = WindowOp { window, clamp: Clamp::NONE };
+            depthwise_conv2d(&p, &input, &weights, None, &mut output).unwrap();
+            assert_eq!(output, expected, "{in_c} channels x {multiplier}");
+        }
+    }
+
+    #[test]
+    fn refuses_channels_that_do_not_match() {
+        let p = WindowOp { window: plain([2, 2, 2], [1, 1], 4), clamp: Clamp::NONE };
+        let mut output = [0.0; 16];
+        // Groups say that this is an ordinary convolution.
+        let refused = depthwise_conv2d(&p, &[0.0; 8], &[0.0; 8], None, &mut output);
+        assert_eq!(refused, Err(KernelError::Parameter));
+        let p = WindowOp { window: Window { groups: 2, ..p.window }, clamp: Clamp::NONE };
+        assert_eq!(depthwise_conv2d(&p, &[0.0; 8], &[0.0; 4], None, &mut output), Ok(()));
+        assert_eq!(depthwise_conv2d(&p, &[0.0; 8], &[0.0; 5], None, &mut output), Err(KernelError::Shape));
+    }
+}

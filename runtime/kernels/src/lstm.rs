@@ -1,0 +1,1 @@
+//! LSTM over a sequence.

@@ -1,0 +1,204 @@
+//! Image resizing.
+
+use crate::KernelError;
+use crate::arith::element_count;
+
+/// The images before and after, NHWC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResizeShape {
+    /// Number of images.
+    pub batch: usize,
+    /// Rows of the input.
+    pub in_h: usize,
+    /// Columns of the input.
+    pub in_w: usize,
+    /// Rows of the output.
+    pub out_h: usize,
+    /// Columns of the output.
+    pub out_w: usize,
+    /// Elements per pixel.
+    pub channels: usize,
+}
+
+impl ResizeShape {
+    /// Checks the buffers' lengths; `false` when there is nothing to compute.
+    fn check(&self, input: usize, output: usize) -> Result<bool, KernelError> {
+        let fits = element_count(&[self.batch, self.in_h, self.in_w, self.channels]) == Some(input)
+            && element_count(&[self.batch, self.out_h, self.out_w, self.channels]) == Some(output);
+        if !fits || (input == 0 && output != 0) {
+            return Err(KernelError::Shape);
+        }
+        Ok(output != 0)
+    }
+
+    /// Calls `pixel` for every pixel of the output with its position (row, column), the input image, and the pixel.
+    #[inline(always)]
+    fn for_each_pixel<T>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        mut pixel: impl FnMut(usize, usize, &[T], &mut [T]),
+    ) {
+        let out_row = (self.out_w * self.channels).max(1);
+        let images = input.chunks_exact((self.in_h * self.in_w * self.channels).max(1));
+        for (image, output) in images.zip(output.chunks_exact_mut((self.out_h * out_row).max(1))) {
+            for (y, row) in output.chunks_exact_mut(out_row).enumerate() {
+                for (x, target) in row.chunks_exact_mut(self.channels.max(1)).enumerate() {
+                    pixel(y, x, image, target);
+                }
+            }
+        }
+    }
+
+    /// The elements of an input pixel.
+    #[inline(always)]
+    fn pixel<'a, T>(&self, image: &'a [T], y: usize, x: usize) -> &'a [T] {
+        let start = (y * self.in_w + x) * self.channels;
+        image.get(start..start + self.channels).unwrap_or_default()
+    }
+}
+
+/// Parameters of a bilinear resize: `S` is `i32` for int8 images and `f32` for float ones.
+///
+/// The scales are input over output size, or `(input - 1) / (output - 1)` for aligned corners when the output is
+/// larger than 1: as a quotient of floats, or in units of 2^-10 and rounded half up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResizeBilinear<S> {
+    /// Sizes of the images.
+    pub shape: ResizeShape,
+    /// Input rows per output row.
+    pub scale_h: S,
+    /// Input columns per output column.
+    pub scale_w: S,
+    /// Whether a pixel's position is that of its centre rather than of its corner.
+    pub half_pixel_centers: bool,
+}
+
+/// The two input pixels between which an output pixel lies, and how far from the first, on one axis.
+struct Between<F> {
+    lower: usize,
+    upper: usize,
+    fraction: F,
+}
+
+/// `position · scale` in units of 2^-10. The fraction leaves 0 ..= 1024 only where both pixels are the same.
+#[inline(always)]
+fn between_i32(position: usize, scale: i32, half_pixel_centers: bool, size: usize) -> Between<i32> {
+    let mut value = (position as i32).wrapping_mul(scale);
+    if half_pixel_centers {
+        value = value.wrapping_add(scale / 2 - 512);
+    }
+    // Divisions that truncate: just before the first pixel the bounds are 0 and 0.
+    let lower = usize::try_from(value / 1024).unwrap_or(0).min(size - 1);
+    let upper = usize::try_from(value.wrapping_add(1023) / 1024).unwrap_or(0).min(size - 1);
+    Between { lower, upper, fraction: value.wrapping_sub((lower as i32).wrapping_mul(1024)) }
+}
+
+/// Bilinear resize of int8 images, in integer arithmetic with weights of 10 bits.
+///
+/// # Errors
+/// [`KernelError::Shape`] when a slice does not have the length that the shape gives it, or an empty image would
+/// have to be enlarged.
+pub fn resize_bilinear_i8(
+    p: &ResizeBilinear<i32>,
+    input: &[i8],
+    output: &mut [i8],
+) -> Result<(), KernelError> {
+    if !p.shape.check(input.len(), output.len())? {
+        return Ok(());
+    }
+    p.shape.for_each_pixel(input, output, |y, x, image, target| {
+        let y = between_i32(y, p.scale_h, p.half_pixel_centers, p.shape.in_h);
+        let x = between_i32(x, p.scale_w, p.half_pixel_centers, p.shape.in_w);
+        let (down, right) = (y.fraction, x.fraction);
+        let (up, left) = (1024i32.wrapping_sub(down), 1024i32.wrapping_sub(right));
+        let corner = |y, x, vertical: i32, horizontal| {
+            p.shape.pixel(image, y, x).iter().map(move |&v| {
+                i32::from(v).wrapping_mul(vertical).wrapping_mul(horizontal)
+            })
+        };
+        // Weights that lie outside 0 ..= 1024 may wrap around, but then they are applied to equal values, and the
+        // sum is in range again.
+        let upper_row = corner(y.lower, x.lower, up, left).zip(corner(y.lower, x.upper, up, right));
+        let lower_row = corner(y.upper, x.lower, down, left).zip(corner(y.upper, x.upper, down, right));
+        for (target, ((a, b), (c, d))) in target.iter_mut().zip(upper_row.zip(lower_row)) {
+            let sum = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
+            let half = if sum > 0 { 1 << 19 } else { -(1 << 19) };
+            *target = (sum.wrapping_add(half) / (1 << 20)) as i8;
+        }
+    });
+    Ok(())
+}
+
+#[inline(always)]
+fn between_f32(position: usize, scale: f32, half_pixel_centers: bool, size: usize) -> Between<f32> {
+    let position = position as f32;
+    let value = if half_pixel_centers { (position + 0.5) * scale - 0.5 } else { position * scale };
+    let truncated = value as i32;
+    let ceiling = truncated.saturating_add(i32::from((truncated as f32) < value));
+    // Truncation is the floor of everything but negative values, which are limited to 0 in any case.
+    let lower = usize::try_from(truncated).unwrap_or(0).min(size - 1);
+    let upper = usize::try_from(ceiling).unwrap_or(0).min(size - 1);
+    Between { lower, upper, fraction: value - lower as f32 }
+}
+
+/// Bilinear resize of float images. Errors as [`resize_bilinear_i8`].
+pub fn resize_bilinear_f32(
+    p: &ResizeBilinear<f32>,
+    input: &[f32],
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    if !p.shape.check(input.len(), output.len())? {
+        return Ok(());
+    }
+    p.shape.for_each_pixel(input, output, |y, x, image, target| {
+        let y = between_f32(y, p.scale_h, p.half_pixel_centers, p.shape.in_h);
+        let x = between_f32(x, p.scale_w, p.half_pixel_centers, p.shape.in_w);
+        let corner = |y, x, vertical: f32, horizontal: f32| {
+            p.shape.pixel(image, y, x).iter().map(move |&v| v * vertical * horizontal)
+        };
+        let (down, right) = (y.fraction, x.fraction);
+        let (up, left) = (1.0 - down, 1.0 - right);
+        // Summed by columns, as the reference does.
+        let left_column = corner(y.lower, x.lower, up, left).zip(corner(y.upper, x.lower, down, left));
+        let right_column = corner(y.lower, x.upper, up, right).zip(corner(y.upper, x.upper, down, right));
+        for (target, ((a, b), (c, d))) in target.iter_mut().zip(left_column.zip(right_column)) {
+            *target = a + b + c + d;
+        }
+    });
+    Ok(())
+}
+
+/// Nearest-neighbour resize of images of any element type.
+///
+/// `rows` and `columns` say which input row and column each output row and column shows; `shape.channels` counts
+/// bytes per pixel.
+///
+/// # Errors
+/// [`KernelError::Shape`] when a slice does not have the length that the shape gives it;
+/// [`KernelError::Parameter`] when an index lies outside the input.
+pub fn resize_nearest(
+    shape: &ResizeShape,
+    rows: &[u16],
+    columns: &[u16],
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(), KernelError> {
+    if rows.len() != shape.out_h || columns.len() != shape.out_w {
+        return Err(KernelError::Shape);
+    }
+    let inside = |indices: &[u16], size| indices.iter().all(|&index| usize::from(index) < size);
+    if !inside(rows, shape.in_h) || !inside(columns, shape.in_w) {
+        return Err(KernelError::Parameter);
+    }
+    if !shape.check(input.len(), output.len())? {
+        return Ok(());
+    }
+    shape.for_each_pixel(input, output, |y, x, image, target| {
+        if let (Some(&y), Some(&x)) = (rows.get(y), columns.get(x)) {
+            let source = shape.pixel(image, y.into(), x.into());
+            target.iter_mut().zip(source).for_each(|(target, &source)| *target = source);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Integer softmax and log-softmax over the last axis.
+//!
+//! TensorFlow Lite's fixed-point algorithms: differences to the row's maximum go through an exponential in Q5.26
+//! (8-bit input) or through an interpolated table (16-bit input). uint8 tensors use the int8 kernels: softmax sees
+//! only differences, and the outputs differ by the same 128.
+
+use crate::KernelError;
+use crate::fixed::{
+    Multiplier, doubling_high_mul, exp_for_table, exp_on_negative_values, ln_q12, reciprocal_q12, rounding_shift_right,
+};
+
+/// Parameters of softmax on int8 input.
+#[derive(Clone, Debug)]
+pub struct SoftmaxI8 {
+    /// Rows: the product of all axes but the last.
+    pub rows: usize,
+    /// Elements in a row, at least 1. Rows of up to 4096 cannot overflow the sum.
+    pub depth: usize,
+    /// `beta * input scale * 2^26` with an exponent of 0 ..= 31: takes a difference to Q5.26.
+    pub multiplier: Multiplier,
+    /// Differences to the row's maximum below this (negative) one count as exp = 0.
+    pub diff_min: i32,
+}
+
+/// Softmax, int8 to int8 with output scale 1/256 and zero point -128.
+///
+/// `input` and `output`: rows × depth.
+///
+/// # Errors
+/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn softmax_i8(p: &SoftmaxI8, input: &[i8], output: &mut [i8]) -> Result<(), KernelError> {
+    softmax(p, input, output, 8, |y| (y - 128).min(127) as i8)
+}
+
+/// Softmax, int8 to int16 with output scale 1/65536 and zero point -32768.
+///
+/// `input` and `output`: rows × depth.
+///
+/// # Errors
+/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn softmax_i8_i16(p: &SoftmaxI8, input: &[i8], output: &mut [i16]) -> Result<(), KernelError> {
+    softmax(p, input, output, 16, |y| (y - 32768).min(32767) as i16)
+}
+
+/// The common part: `store` takes an output in units of `2^-output_bits`.
+fn softmax<T>(
+    p: &SoftmaxI8,
+    input: &[i8],
+    output: &mut [T],
+    output_bits: i32,
+    store: impl Fn(i32) -> T,
+) -> Result<(), KernelError> {
+    check(p.rows, p.depth, input.len(), output.len())?;
+    check_left(p.multiplier)?;
+    for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
+        let exp = RowExp::new(p.multiplier, p.diff_min, inputs);
+        let (scale, bits) = reciprocal_q12(exp.sum(inputs));
+        // Beyond a sum of 2^output_bits the reference refuses to go on; every output rounds to zero there.
+        let exponent = (bits + 31 - output_bits) as u32;
+        for (&x, y) in inputs.iter().zip(outputs) {
+            let value = match exp.at(x) {
+                Some(e) if exponent <= 31 => rounding_shift_right(doubling_high_mul(scale, e), exponent),
+                _ => 0,
+            };
+            *y = store(value);
+        }
+    }
+    Ok(())
+}
+
+/// Parameters of log-softmax on int8.
+#[derive(Clone, Debug)]
+pub struct LogSoftmaxI8 {
+    /// Rows: the product of all axes but the last.
+    pub rows: usize,
+    /// Elements in a row, at least 1. Rows of up to 4096 cannot overflow the sum.
+    pub depth: usize,
+    /// `input scale * 2^26` with an exponent of 0 ..= 31: takes a difference to Q5.26.
+    pub multiplier: Multiplier,
+    /// Takes Q5.26 back to differences: the inverse of `multiplier`.
+    pub inverse: Multiplier,
+    /// Differences to the row's maximum below this (negative) one count as exp = 0.
+    pub diff_min: i32,
+}
+
+/// Log-softmax, int8 to int8 with output scale 16/256 and zero point 127.
+///
+/// `input` and `output`: rows × depth.
+///
+/// # Errors
+/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when an exponent is out of range.
+pub fn log_softmax_i8(p: &LogSoftmaxI8, input: &[i8], output: &mut [i8]) -> Result<(), KernelError> {
+    check(p.rows, p.depth, input.len(), output.len())?;
+    check_left(p.multiplier)?;
+    p.inverse.check()?;
+    for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
+        let exp = RowExp::new(p.multiplier, p.diff_min, inputs);
+        let log_sum = ln_q12(exp.sum(inputs));
+        // The smallest number of Q5.26, moved by the logarithm, as a difference.
+        let smallest = p.inverse.apply(log_sum.wrapping_add(i32::MIN));
+        let lower = smallest.max(p.diff_min.saturating_sub(1));
+        for (&x, y) in inputs.iter().zip(outputs) {
+            let diff = i32::from(x) - exp.max;
+            *y = if diff > lower {
+                let log = p.multiplier.apply(diff).wrapping_sub(log_sum);
+                (rounding_shift_right(log, 22) + 127).clamp(-128, 127) as i8
+            } else {
+                i8::MIN
+            };
+        }
+    }
+    Ok(())
+}
+
+/// The exponentials of a row, relative to its maximum.
+struct RowExp {
+    multiplier: Multiplier,
+    diff_min: i32,
+    max: i32,
+}
+
+impl RowExp {
+    fn new(multiplier: Multiplier, diff_min: i32, row: &[i8]) -> Self {
+        let max = i32::from(row.iter().copied().fold(i8::MIN, i8::max));
+        RowExp { multiplier, diff_min, max }
+    }
+
+    /// `exp(x - max)` in Q0.31; none where it is negligible.
+    fn at(&self, x: i8) -> Option<i32> {
+        let diff = i32::from(x) - self.max;
+        (diff >= self.diff_min).then(|| exp_on_negative_values::<5>(self.multiplier.apply(diff)))
+    }
+
+    /// The sum over the row in Q12.19.
+    fn sum(&self, row: &[i8]) -> i32 {
+        row.iter().filter_map(|&x| self.at(x)).fold(0, |sum, e| sum.wrapping_add(rounding_shift_right(e, 12)))
+    }
+}
+
+/// Parameters of softmax on int16.
+#[derive(Clone, Debug)]
+pub struct SoftmaxI16 {
+    /// Rows: the product of all axes but the last.
+    pub rows: usize,
+    /// Elements in a row, at least 1. Rows of up to 65536 cannot overflow the sum.
+    pub depth: usize,
+    /// `beta * input scale * 65535 / 10`: takes a difference to units of 10/65535.
+    pub multiplier: Multiplier,
+}
+
+/// Softmax, int16 to int16 with zero points 0 and output scale 1/32768.
+///
+/// `input` and `output`: rows × depth. Exponential and reciprocal are interpolated in two constant tables of 1026
+/// bytes each.
+///
+/// # Errors
+/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn softmax_i16(p: &SoftmaxI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    check(p.rows, p.depth, input.len(), output.len())?;
+    p.multiplier.check()?;
+    for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
+        let max = inputs.iter().copied().fold(i16::MIN, i16::max);
+        let mut sum = 0i32; // Q16.15
+        for (&x, y) in inputs.iter().zip(outputs.iter_mut()) {
+            let scaled = p.multiplier.apply(i32::from(x) - i32::from(max));
+            *y = interpolate(&EXP, scaled.saturating_add(32767));
+            sum = sum.wrapping_add(i32::from(*y));
+        }
+        // 1 / sum, with sum = (1 + fraction) * 2^(16 - headroom) in Q16.15.
+        let headroom = (sum as u32).leading_zeros().clamp(1, 17);
+        let normalized = ((i64::from(sum) << (headroom - 1)) + (1 << 13)) >> 14;
+        let reciprocal = interpolate(&RECIPROCAL, (normalized as i32).wrapping_sub((1 << 16) + (1 << 15)));
+        let right = 31 - headroom;
+        for y in outputs {
+            let product = i64::from(*y) * i64::from(reciprocal) + (1i64 << (right - 1));
+            *y = ((product >> right) as i32).clamp(0, 32767) as i16;
+        }
+    }
+    Ok(())
+}
+
+/// Looks up `x`, saturated to int16, in a table with a step of 128 and interpolates linearly.
+fn interpolate(table: &[i16; TABLE_LEN], x: i32) -> i16 {
+    let x = x.clamp(-32768, 32767);
+    let index = ((x + 32768) >> 7) as usize; // 0 ..= 511
+    let (base, next) = (table[index], table[index + 1]);
+    let slope = i32::from(next.wrapping_sub(base));
+    base.wrapping_add(((slope * (x & 127) + 64) >> 7) as i16)
+}
+
+const TABLE_LEN: usize = 513;
+
+/// exp(x) for x in [-10, 0], in units of 2/65535.
+static EXP: [i16; TABLE_LEN] = table(10.0 / 65535.0, 32767, true);
+
+/// 1 / (1 + x) for x in [0, 1], in units of 2/65535.
+static RECIPROCAL: [i16; TABLE_LEN] = table(1.0 / 65535.0, -32768, false);
+
+/// Samples a function at 513 points over the int16 range `scale * (x - zero_point)`.
+///
+/// Each sample is moved by half of the interpolation error in the middle of its interval, which halves that error
+/// everywhere. Single precision throughout, as the reference computes it.
+const fn table(scale: f32, zero_point: i32, exponential: bool) -> [i16; TABLE_LEN] {
+    const fn sample(x: f32, exponential: bool) -> f32 {
+        if exponential { exp_for_table(x as f64) as f32 } else { 1.0 / (1.0 + x) }
+    }
+    let steps = (TABLE_LEN - 1) as f32;
+    let first = scale * (-32768 - zero_point) as f32;
+    let last = scale * (32767 - zero_point) as f32;
+    let step = (last - first) / steps;
+    let unit = 2.0f32 / 65535.0;
+    let per_unit = 65536.0 / (unit * 32767.0 - unit * -32768.0);
+    let mut table = [0; TABLE_LEN];
+    let mut i = 0;
+    while i < TABLE_LEN - 1 {
+        let x = first + i as f32 * step;
+        let here = round(sample(x, exponential) * per_unit);
+        let next = sample(first + (i + 1) as f32 * step, exponential) * per_unit;
+        let middle = round(sample(x + step / 2.0, exponential) * per_unit);
+        let error = round((next + here) / 2.0) - middle;
+        table[i] = (here - round(error / 2.0)) as i16;
+        i += 1;
+    }
+    table[i] = round(sample(last, exponential) * per_unit) as i16;
+    table
+}
+
+/// Rounds to the nearest integer, ties away from zero, for |x| < 2^23.
+const fn round(x: f32) -> f32 {
+    let truncated = x as i32 as f32;
+    let rest = x - truncated;
+    if rest >= 0.5 {
+        truncated + 1.0
+    } else if rest <= -0.5 {
+        truncated - 1.0
+    } else {
+        truncated
+    }
+}
+
+/// Checks the lengths of input and output.
+fn check(rows: usize, depth: usize, input: usize, output: usize) -> Result<(), KernelError> {
+    match rows.checked_mul(depth) {
+        Some(len) if depth > 0 && len == input && len == output => Ok(()),
+        _ => Err(KernelError::Shape),
+    }
+}
+
+/// Checks that a factor is at least 1, as the one that takes differences to Q5.26 must be.
+fn check_left(multiplier: Multiplier) -> Result<(), KernelError> {
+    if (0..=31).contains(&multiplier.shift) { Ok(()) } else { Err(KernelError::Parameter) }
+}

@@ -1,0 +1,175 @@
+//! Unary operators on int16 tensors.
+//!
+//! Sigmoid and hyperbolic tangent share one table of the sigmoid, interpolated linearly; the others rescale with a
+//! [`Multiplier`]. Input and output have the same length; their order does not matter.
+
+use crate::KernelError;
+use crate::fixed::{Multiplier, exp_for_table, rescaled_inverse_sqrt};
+
+/// Takes the input of [`logistic_i16`] or [`tanh_i16`] to units of 1/(3 * 4096).
+#[derive(Clone, Debug)]
+pub struct SigmoidI16 {
+    /// `input scale * 3 * 4096 * 2^shift`, at most 32767. For an input in Q3.12 it is 3 (or 6 for Q4.11) with shift 0.
+    pub multiplier: i32,
+    /// Binary places of `multiplier`, 0 ..= 31.
+    pub shift: u32,
+}
+
+impl SigmoidI16 {
+    /// Checks the shift; the elementwise functions rely on it.
+    fn check(&self, input: usize, output: usize) -> Result<(), KernelError> {
+        if self.shift > 31 {
+            return Err(KernelError::Parameter);
+        }
+        check(input, output)
+    }
+
+    /// The input in units of 1/12288, rounded half up.
+    #[inline(always)]
+    fn scaled(&self, x: i16) -> i32 {
+        let half = if self.shift > 0 { 1i32.wrapping_shl(self.shift - 1) } else { 0 };
+        i32::from(x).wrapping_mul(self.multiplier).wrapping_add(half).wrapping_shr(self.shift)
+    }
+
+    /// The sigmoid of one element, in Q0.15.
+    #[inline]
+    pub fn logistic(&self, x: i16) -> i16 {
+        let x = self.scaled(x);
+        let y = interpolate(x.unsigned_abs(), 9).unwrap_or(0x7FFF << 10); // Q0.25
+        let y = if x >= 0 { y + (1 << 9) } else { (1 << 25) - y + (1 << 9) - 1 };
+        (y >> 10) as i16
+    }
+
+    /// The hyperbolic tangent of one element, in Q0.15: `2 * sigmoid(2x) - 1`.
+    #[inline]
+    pub fn tanh(&self, x: i16) -> i16 {
+        let x = self.scaled(x);
+        let y = interpolate(x.unsigned_abs(), 8).unwrap_or(0xFFFF << 8) as i32; // Q0.24
+        let y = if x >= 0 { y - (1 << 23) + (1 << 7) } else { (1 << 23) - y + (1 << 7) - 1 };
+        (y >> 8) as i16
+    }
+}
+
+/// Looks up the sigmoid in Q0.(16 + bits), with `2^bits` to a step of the table; none beyond the table's end.
+#[inline(always)]
+fn interpolate(x: u32, bits: u32) -> Option<u32> {
+    let index = (x >> bits) as usize;
+    let here = u32::from(*SIGMOID.get(index)?);
+    let next = u32::from(*SIGMOID.get(index + 1)?);
+    Some((here << bits) + (x & ((1 << bits) - 1)) * (next - here))
+}
+
+/// sigmoid(i / 24) in Q0.16.
+///
+/// Each entry is moved by half of the interpolation error, `h^2 / 16 * sigmoid''` with the step `h` = 1/24, which
+/// halves that error everywhere. The last entry is the limit.
+static SIGMOID: [u16; 256] = {
+    let mut table = [u16::MAX; 256];
+    let mut i = 0;
+    while i < 255 {
+        let s = 1.0 / (1.0 + exp_for_table(-(i as f64) / 24.0));
+        let second_derivative = s * (1.0 - s) * (1.0 - 2.0 * s);
+        table[i] = (65536.0 * (s - second_derivative / (16.0 * 24.0 * 24.0)) + 0.5) as u16;
+        i += 1;
+    }
+    table
+};
+
+/// Sigmoid with output scale 1/32768; zero points 0.
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the shift is out of range.
+pub fn logistic_i16(p: &SigmoidI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    p.check(input.len(), output.len())?;
+    input.iter().zip(output).for_each(|(&x, y)| *y = p.logistic(x));
+    Ok(())
+}
+
+/// Hyperbolic tangent with output scale 1/32768; zero points 0.
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the shift is out of range.
+pub fn tanh_i16(p: &SigmoidI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    p.check(input.len(), output.len())?;
+    input.iter().zip(output).for_each(|(&x, y)| *y = p.tanh(x));
+    Ok(())
+}
+
+/// Parameters of ReLU and leaky ReLU: one factor for each side of zero.
+#[derive(Clone, Debug)]
+pub struct LeakyReluI16 {
+    /// Zero point of the input.
+    pub input_zero_point: i32,
+    /// Zero point of the output.
+    pub output_zero_point: i32,
+    /// Input scale / output scale.
+    pub positive: Multiplier,
+    /// `|alpha|` * input scale / output scale; 0 for ReLU.
+    pub negative: Multiplier,
+    /// Whether alpha is negative.
+    pub negate: bool,
+}
+
+/// Leaky ReLU and, with a `negative` factor of 0, ReLU.
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when an exponent is out of range.
+pub fn leaky_relu_i16(p: &LeakyReluI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    check(input.len(), output.len())?;
+    p.positive.check()?;
+    p.negative.check()?;
+    for (&x, y) in input.iter().zip(output) {
+        let x = i32::from(x).wrapping_sub(p.input_zero_point);
+        let scaled = if x >= 0 { p.positive.apply(x) } else { p.negative.apply(x) };
+        let scaled = if x < 0 && p.negate { scaled.wrapping_neg() } else { scaled };
+        *y = saturate(scaled.wrapping_add(p.output_zero_point));
+    }
+    Ok(())
+}
+
+/// Limits every element to `min ..= max`: ReLU6, which TensorFlow Lite Micro does not rescale.
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when `min > max`.
+pub fn clamp_i16(min: i16, max: i16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    check(input.len(), output.len())?;
+    if min > max {
+        return Err(KernelError::Parameter);
+    }
+    input.iter().zip(output).for_each(|(&x, y)| *y = x.max(min).min(max));
+    Ok(())
+}
+
+/// Absolute value; `multiplier` is input scale / output scale, zero points are 0.
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn abs_i16(multiplier: Multiplier, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    check(input.len(), output.len())?;
+    multiplier.check()?;
+    input.iter().zip(output).for_each(|(&x, y)| *y = saturate(multiplier.apply(i32::from(x).abs())));
+    Ok(())
+}
+
+/// Reciprocal square root; `multiplier` is `1 / (sqrt(input scale) * output scale)`, zero points are 0.
+///
+/// Zero and (where the reference stops with an error) negative elements give the largest output.
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn rsqrt_i16(multiplier: Multiplier, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+    check(input.len(), output.len())?;
+    multiplier.check()?;
+    for (&x, y) in input.iter().zip(output) {
+        *y = if x > 0 { saturate(rescaled_inverse_sqrt(i32::from(x), multiplier)) } else { i16::MAX };
+    }
+    Ok(())
+}
+
+fn saturate(x: i32) -> i16 {
+    x.clamp(-32768, 32767) as i16
+}
+
+fn check(input: usize, output: usize) -> Result<(), KernelError> {
+    if input == output { Ok(()) } else { Err(KernelError::Shape) }
+}

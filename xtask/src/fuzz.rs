@@ -1,0 +1,157 @@
+//! Runs the fuzz targets for a limited time, without `cargo fuzz`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use wait_timeout::ChildExt;
+use xshell::cmd;
+
+use crate::models;
+use crate::project::Project;
+use crate::setup::{Need, Tools};
+
+/// Coverage feedback for libFuzzer; stable compiler options.
+const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// The longest that one input may take.
+const SECONDS_PER_INPUT: u64 = 10;
+/// The most memory that a target may take, and the most that one allocation may take.
+const MEGABYTES: u64 = 1024;
+/// Longer inputs are not made up; seeds may be longer.
+const LONGEST_INPUT: u64 = 64 * 1024;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How long to run each target; they run side by side.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// Only these targets (file names in `fuzz/fuzz_targets`).
+    #[arg(long, value_delimiter = ',')]
+    target: Vec<String>,
+}
+
+impl Options {
+    /// Every target.
+    pub(crate) fn all(seconds: u64) -> Self {
+        Self { seconds, target: Vec::new() }
+    }
+}
+
+/// Runs the chosen targets; a sentence with what they did.
+pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Result<String> {
+    tools.need(Need::Cxx)?;
+    let targets = chosen_targets(project, &options.target)?;
+    let (programs, sanitizer) = build(project)?;
+    let seeds = seeds(project)?;
+
+    let mut running = Vec::new();
+    for target in targets {
+        let folder = project.folder(&format!("fuzz/{target}"))?;
+        let child = start(project, &programs.join(&target), &folder, &seeds, options.seconds)?;
+        running.push((target, folder, child));
+    }
+    let mut done = Vec::new();
+    let mut failed = Vec::new();
+    for (target, folder, mut child) in running {
+        let limit = Duration::from_secs(options.seconds + SECONDS_PER_INPUT + 60);
+        let status = child.wait_timeout(limit)?;
+        let log = fs::read_to_string(folder.join("log.txt"))?;
+        match status {
+            Some(status) if status.success() => {
+                let last = log.lines().rev().find(|line| line.contains("DONE")).unwrap_or("no statistics");
+                println!("{target}: {}", last.trim());
+                let runs = last.trim_start_matches('#').split_whitespace().next().unwrap_or("?");
+                done.push(format!("{target} {runs} runs"));
+            }
+            _ => {
+                if status.is_none() {
+                    child.kill()?;
+                    child.wait()?;
+                }
+                let tail: Vec<&str> = log.lines().rev().take(60).collect();
+                println!("{target} FAILED; the end of its log:");
+                tail.iter().rev().for_each(|line| println!("  {line}"));
+                failed.push(format!("{target} (inputs in {})", folder.display()));
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(format!("{} s, {sanitizer}: {}", options.seconds, done.join(", ")))
+}
+
+fn chosen_targets(project: &Project, names: &[String]) -> Result<Vec<String>> {
+    let mut all: Vec<String> = project
+        .shell
+        .read_dir("fuzz/fuzz_targets")?
+        .iter()
+        .filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    all.sort();
+    if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
+        bail!("there is no fuzz target {unknown}; known are {}", all.join(", "));
+    }
+    Ok(all.into_iter().filter(|target| names.is_empty() || names.contains(target)).collect())
+}
+
+/// Builds all targets; the folder of the programs, and whether with the address sanitizer, in words.
+fn build(project: &Project) -> Result<(PathBuf, &'static str)> {
+    let host = project.host()?;
+    let nightly =
+        cmd!(project.shell, "rustup toolchain list").quiet().ignore_stderr().read().ok().and_then(|list| {
+            Some(list.lines().find(|line| line.starts_with("nightly"))?.split(' ').next()?.to_owned())
+        });
+    let arguments =
+        ["build", "--quiet", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", &host];
+    match nightly {
+        Some(nightly) => {
+            cmd!(project.shell, "rustup run {nightly} cargo {arguments...}")
+                .env_remove("CARGO")
+                .env("RUSTFLAGS", format!("-Zsanitizer=address {COVERAGE}"))
+                .run()?;
+            Ok((project.target.join(host).join("release"), "address sanitizer"))
+        }
+        None => {
+            project.cargo(&arguments).env("RUSTFLAGS", COVERAGE).run()?;
+            Ok((
+                project.target.join(host).join("release"),
+                "WITHOUT address sanitizer, as there is no nightly Rust",
+            ))
+        }
+    }
+}
+
+/// The repository's models and whatever artifacts were made of them: real inputs to begin with.
+fn seeds(project: &Project) -> Result<Vec<PathBuf>> {
+    let _ = models::list(project);
+    Ok([project.root.join("models"), project.target.join("artifacts")]
+        .into_iter()
+        .filter(|f| f.is_dir())
+        .collect())
+}
+
+fn start(project: &Project, program: &Path, folder: &Path, seeds: &[PathBuf], seconds: u64) -> Result<Child> {
+    let log = File::create(folder.join("log.txt"))?;
+    // The first corpus folder receives what is found; the others are only read.
+    let corpus = project.shell.create_dir(folder.join("corpus"))?;
+    Command::new(program)
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={SECONDS_PER_INPUT}"))
+        .arg(format!("-rss_limit_mb={MEGABYTES}"))
+        .arg(format!("-max_len={LONGEST_INPUT}"))
+        .arg(format!("-artifact_prefix={}/", folder.display()))
+        .arg("-print_final_stats=1")
+        .arg(corpus)
+        .args(seeds)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))
+}

@@ -1,0 +1,82 @@
+//! Shows what takes the flash of a firmware image.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::elf::{Image, crate_of};
+use crate::firmware::{self, CPUS};
+use crate::models;
+use crate::project::Project;
+use crate::setup::{Need, Tools};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only these models (file names without their ending).
+    #[arg(long, value_delimiter = ',')]
+    model: Vec<String>,
+    /// The CPU to build for: m0plus, m4, m7, m33, m55.
+    #[arg(long, default_value = "m4", value_parser = firmware::parse_cpu)]
+    cpu: &'static str,
+    /// How many of the largest functions and constants to list.
+    #[arg(long, default_value_t = 20)]
+    symbols: usize,
+}
+
+pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Result<()> {
+    tools.need(Need::BareMetal)?;
+    for model in firmware::chosen_models(project, &options.model)? {
+        let artifact = models::compile(project, &model)?;
+        let artifact_bytes = fs::metadata(&artifact)?.len();
+        for cpu in CPUS.iter().filter(|cpu| cpu.name == options.cpu) {
+            let image = Image::read(&firmware::build(project, &artifact, cpu)?)?;
+            println!("{} on {}", model.name, cpu.name);
+            println!("{}", sections(&image, artifact_bytes));
+            println!("{}", crates(&image));
+            println!("{}\n", symbols(&image, options.symbols));
+        }
+    }
+    Ok(())
+}
+
+fn sections(image: &Image, artifact_bytes: u64) -> Table {
+    let mut table = table(["section", "bytes"]);
+    for (name, bytes) in &image.flash {
+        table.add_row([name.clone(), bytes.to_string()]);
+    }
+    let flash = image.flash_bytes();
+    table.add_row(["flash".into(), flash.to_string()]);
+    table.add_row(["of it the artifact".into(), artifact_bytes.to_string()]);
+    table.add_row(["flash without the artifact".into(), (flash - artifact_bytes).to_string()]);
+    table.add_row(["static RAM with the arena".into(), image.ram.to_string()]);
+    table
+}
+
+fn crates(image: &Image) -> Table {
+    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, bytes) in &image.symbols {
+        *sizes.entry(crate_of(name)).or_default() += bytes;
+    }
+    let mut sizes: Vec<_> = sizes.into_iter().collect();
+    sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let mut table = table(["crate", "bytes"]);
+    table.add_rows(sizes.into_iter().map(|(name, bytes)| [name.to_owned(), bytes.to_string()]));
+    table
+}
+
+fn symbols(image: &Image, count: usize) -> Table {
+    let mut table = table(["function or constant", "bytes"]);
+    table.add_rows(image.symbols.iter().take(count).map(|(name, bytes)| [name.clone(), bytes.to_string()]));
+    table
+}
+
+fn table(header: [&str; 2]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

@@ -1,0 +1,229 @@
+//! `cargo xtask test`: all checks, one after the other, and a summary that hides nothing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use xshell::cmd;
+
+use crate::project::{Project, run_all};
+use crate::setup::{BARE_METAL, Need, Tools, oracle_python};
+use crate::{firmware, fuzz, models};
+
+/// One part of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting.
+    Fmt,
+    /// Lints of all three workspaces; a warning is an error.
+    Clippy,
+    /// The documentation builds without a warning.
+    Doc,
+    /// Unit, property, integration and documentation tests.
+    Test,
+    /// The crates for devices compile without the standard library.
+    NoStd,
+    /// Firmware in QEMU.
+    Firmware,
+    /// Every fuzz target for a minute.
+    Fuzz,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only these steps.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Step>,
+    /// Not these steps.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    skip: Vec<Step>,
+    /// How long to run each fuzz target.
+    #[arg(long, default_value_t = 60)]
+    fuzz_seconds: u64,
+}
+
+/// How a step ended.
+enum Outcome {
+    Passed(String),
+    Failed(String),
+    /// Something it needs could not be had.
+    NotRun(String),
+    /// An optional layer whose data is not on this machine.
+    Absent(String),
+}
+
+struct Row {
+    name: String,
+    time: Duration,
+    outcome: Outcome,
+}
+
+/// Runs the chosen steps; an error unless all of them passed.
+pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Result<()> {
+    let chosen = Step::value_variants()
+        .iter()
+        .filter(|step| options.only.is_empty() || options.only.contains(step))
+        .filter(|step| !options.skip.contains(step));
+    let start = Instant::now();
+    let mut rows = Vec::new();
+    for step in chosen {
+        let name = step.name();
+        println!("\n==== {name} ====");
+        let begin = Instant::now();
+        let outcome = step.run(project, tools, options);
+        if let Outcome::Failed(reason) | Outcome::NotRun(reason) = &outcome {
+            println!("{name}: {reason}");
+        }
+        rows.push(Row { name, time: begin.elapsed(), outcome });
+        if *step == Step::Test {
+            rows.extend(layers(project, tools));
+        }
+    }
+    summarize(&rows, start.elapsed())
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn needs(self) -> &'static [Need] {
+        match self {
+            Step::Fmt | Step::Doc | Step::Test => &[],
+            Step::Clippy => &[Need::BareMetal, Need::Cxx],
+            Step::NoStd => &[Need::BareMetal],
+            Step::Firmware => &[Need::BareMetal, Need::Emulator, Need::Counter],
+            Step::Fuzz => &[Need::Cxx],
+        }
+    }
+
+    fn run(self, project: &Project, tools: &mut Tools, options: &Options) -> Outcome {
+        for need in self.needs() {
+            if let Err(reason) = tools.need(*need) {
+                return Outcome::NotRun(format!("{reason:#}"));
+            }
+        }
+        let result = match self {
+            Step::Fmt => fmt(project),
+            Step::Clippy => clippy(project),
+            Step::Doc => doc(project),
+            Step::Test => test(project, tools),
+            Step::NoStd => no_std(project),
+            Step::Firmware => firmware::run(project, tools, &firmware::Options::all()),
+            Step::Fuzz => fuzz::run(project, tools, &fuzz::Options::all(options.fuzz_seconds)),
+        };
+        match result {
+            Ok(note) => Outcome::Passed(note),
+            Err(e) => Outcome::Failed(format!("{e:#}")),
+        }
+    }
+}
+
+fn fmt(project: &Project) -> Result<String> {
+    let manifests = ["Cargo.toml", "firmware-examples/Cargo.toml", "fuzz/Cargo.toml"];
+    run_all(
+        manifests.map(|manifest| project.cargo(&["fmt", "--all", "--check", "--manifest-path", manifest])),
+    )?;
+    Ok(String::new())
+}
+
+fn clippy(project: &Project) -> Result<String> {
+    let deny = ["--", "-D", "warnings"];
+    let workspace = ["clippy", "--workspace", "--all-targets", "--all-features"];
+    let fuzz = ["clippy", "--all-targets", "--manifest-path", "fuzz/Cargo.toml"];
+    run_all([&workspace[..], &fuzz].map(|arguments| project.cargo(&[arguments, &deny].concat())))?;
+    Ok(String::new())
+}
+
+fn doc(project: &Project) -> Result<String> {
+    let arguments = ["doc", "--workspace", "--no-deps", "--all-features", "--document-private-items"];
+    project.cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings").run()?;
+    Ok(String::new())
+}
+
+/// Unit, property and integration tests, with the oracle and the larger set of models where they are.
+fn test(project: &Project, tools: &mut Tools) -> Result<String> {
+    let nextest =
+        cmd!(project.shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
+    let runner: &[&str] =
+        if nextest { &["nextest", "run", "--no-fail-fast"] } else { &["test", "--no-fail-fast"] };
+    let selection = ["--workspace", "--all-features"];
+    let mut tests = project
+        .cargo(&[runner, &selection, if nextest { &[] } else { &["--lib", "--bins", "--tests"] }].concat());
+    if tools.need(Need::Oracle).is_ok() {
+        tests = tests.env("DUNLIN_PYTHON", oracle_python(project));
+    }
+    if let Some(set) = models::reference_set(project)? {
+        tests = tests.env("DUNLIN_MODELS", set);
+    }
+    let documentation = project.cargo(&[&["test", "--doc"], &selection[..]].concat());
+    run_all([tests, documentation])?;
+    Ok(format!("with {}", if nextest { "cargo nextest" } else { "cargo test" }))
+}
+
+/// Which optional parts the tests had.
+fn layers(project: &Project, tools: &mut Tools) -> Vec<Row> {
+    let oracle = match tools.need(Need::Oracle) {
+        Ok(packages) => Outcome::Passed(packages),
+        Err(reason) => Outcome::NotRun(format!("{reason:#}")),
+    };
+    let models = match models::reference_set(project) {
+        Ok(Some(folder)) => Outcome::Passed(folder.display().to_string()),
+        Ok(None) => Outcome::Absent(
+            "DUNLIN_MODELS is not set and there is no ../shared/models: only the repository's own models and \
+             generated cases were tested"
+                .into(),
+        ),
+        Err(e) => Outcome::Failed(format!("{e:#}")),
+    };
+    let row = |name: &str, outcome| Row { name: name.into(), time: Duration::ZERO, outcome };
+    vec![row("  oracle", oracle), row("  reference models", models)]
+}
+
+fn no_std(project: &Project) -> Result<String> {
+    let mut arguments = vec!["build", "--no-default-features"];
+    for package in ["dunlin-artifact", "dunlin-kernels", "dunlin-runtime"] {
+        arguments.extend(["--package", package]);
+    }
+    for target in BARE_METAL {
+        arguments.extend(["--target", target]);
+    }
+    project.cargo(&arguments).run()?;
+    Ok(BARE_METAL.join(", "))
+}
+
+/// Prints the table of steps; an error unless all passed.
+fn summarize(rows: &[Row], total: Duration) -> Result<()> {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(["step", "result", "time", ""]);
+    let (mut failed, mut not_run) = (0, 0);
+    for row in rows {
+        let (result, note) = match &row.outcome {
+            Outcome::Passed(note) => ("passed", note),
+            Outcome::Failed(reason) => {
+                failed += 1;
+                ("FAILED", reason)
+            }
+            Outcome::NotRun(reason) => {
+                not_run += 1;
+                ("NOT RUN", reason)
+            }
+            Outcome::Absent(reason) => ("not there", reason),
+        };
+        let time = if row.time.is_zero() { String::new() } else { minutes(row.time) };
+        // One line per row: the details were printed when it happened.
+        table.add_row([row.name.as_str(), result, &time, note.lines().next().unwrap_or_default()]);
+    }
+    println!("\n==== summary ({}) ====\n{table}", minutes(total));
+    if failed + not_run > 0 {
+        bail!("{failed} steps FAILED and {not_run} could NOT RUN");
+    }
+    println!("everything passed");
+    Ok(())
+}
+
+fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{}:{:02} min", seconds / 60, seconds % 60)
+}
