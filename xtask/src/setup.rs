@@ -12,6 +12,9 @@ use crate::project::Project;
 pub(crate) const BARE_METAL: [&str; 3] =
     ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf"];
 
+/// What the oracle consists of, pinned.
+const REQUIREMENTS: [&str; 2] = ["tests/oracle/requirements.txt", "tests/oracle/requirements-litert.txt"];
+
 /// Something that a step needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
@@ -100,7 +103,8 @@ impl<'p> Tools<'p> {
     /// A virtual environment in the target folder, with pinned packages.
     fn oracle(&mut self) -> Result<String> {
         let shell = &self.project.shell;
-        let wanted = shell.read_file("tools/oracle-requirements.txt")?;
+        let wanted =
+            REQUIREMENTS.map(|file| shell.read_file(file)).into_iter().collect::<Result<String, _>>()?;
         let folder = self.project.target.join("oracle-python");
         let python = oracle_python(self.project);
         let stamp = folder.join("installed-requirements.txt");
@@ -121,7 +125,9 @@ impl<'p> Tools<'p> {
     /// The interpreter's release matters: the oracle's packages are compiled for a few of them only.
     fn virtual_environment(&mut self, folder: &Path) -> Result<()> {
         let shell = &self.project.shell;
-        let make = |python: &str| cmd!(shell, "{python} -m venv --clear {folder}").quiet().ignore_stdout().ignore_stderr().run();
+        let make = |python: &str| {
+            cmd!(shell, "{python} -m venv --clear {folder}").quiet().ignore_stdout().ignore_stderr().run()
+        };
         const INTERPRETERS: [&str; 3] = ["python3.11", "python3", "/usr/bin/python3"];
         if INTERPRETERS.iter().any(|python| make(python).is_ok()) {
             return Ok(());
@@ -177,15 +183,19 @@ pub(crate) fn counting_plugin(project: &Project) -> Result<PathBuf> {
     Ok(project.folder("qemu-plugins")?.join(format!("libregioncount-api{}.so", plugin_api(project)?)))
 }
 
-/// The version of the emulator's plugin interface: it changed with QEMU 8.2.
+/// The version of the installed emulator's plugin interface.
 fn plugin_api(project: &Project) -> Result<u32> {
     let text = cmd!(project.shell, "qemu-system-arm --version").quiet().read()?;
-    let version = text.split_whitespace().find_map(|word| {
-        let mut numbers = word.split('.').map(|n| n.parse::<u32>().ok());
+    plugin_api_of(&text).with_context(|| format!("no version number in {text:?}"))
+}
+
+/// The plugin interface changed with QEMU 8.2; `version` is what the emulator prints about itself.
+fn plugin_api_of(version: &str) -> Option<u32> {
+    let numbers = version.split_whitespace().find_map(|word| {
+        let mut numbers = word.split('.').map(|number| number.parse::<u32>().ok());
         Some((numbers.next()??, numbers.next()??))
-    });
-    let version = version.with_context(|| format!("no version number in {text:?}"))?;
-    Ok(if version >= (8, 2) { 2 } else { 1 })
+    })?;
+    Some(if numbers >= (8, 2) { 2 } else { 1 })
 }
 
 fn is_newer(made: &Path, source: &Path) -> bool {
@@ -209,4 +219,18 @@ pub(crate) fn run(tools: &mut Tools) -> Result<()> {
         bail!("{missing} of {} parts could not be set up", Need::ALL.len());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plugin_api_of;
+
+    #[test]
+    fn the_plugin_interface_follows_the_emulator() {
+        assert_eq!(plugin_api_of("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"), Some(1));
+        assert_eq!(plugin_api_of("QEMU emulator version 8.1.5"), Some(1));
+        assert_eq!(plugin_api_of("QEMU emulator version 8.2.0"), Some(2));
+        assert_eq!(plugin_api_of("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some(2));
+        assert_eq!(plugin_api_of("no number here"), None);
+    }
 }

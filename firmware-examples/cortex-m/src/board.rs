@@ -5,6 +5,9 @@
 //! formatter's.
 #![allow(unsafe_code, reason = "memory and symbols of the machine; each block says why it is sound")]
 
+#[cfg(feature = "explain")]
+use core::fmt::Write as _;
+use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::exception;
@@ -69,6 +72,20 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
 #[macro_export]
 macro_rules! line {
     ($($word:expr),+) => { $crate::board::print(&[$($word.into()),+]) };
+}
+
+/// Prints an error. Formatting takes several kilobytes of flash, hence the feature.
+#[cfg(feature = "explain")]
+pub fn print_error(error: impl Display) {
+    if let Ok(mut host) = hio::hstdout() {
+        let _ = writeln!(host, "failed: {error}");
+    }
+}
+
+/// Prints that there was an error.
+#[cfg(not(feature = "explain"))]
+pub fn print_error(_: impl Display) {
+    line!("failed: the feature `explain` gives the reason");
 }
 
 /// Ends the program; the emulator's exit code is 0 for success and 1 for failure.

@@ -344,9 +344,8 @@ impl<'a> Sections<'a> {
         if count > limits::MAX_SECTIONS {
             return Err(FormatError::Limit);
         }
-        let table = bytes
-            .get(header::SIZE..header::SIZE + count * section::ENTRY)
-            .ok_or(FormatError::Truncated)?;
+        let table =
+            bytes.get(header::SIZE..header::SIZE + count * section::ENTRY).ok_or(FormatError::Truncated)?;
         let mut payload = [None; section::KNOWN];
         for entry in table.as_chunks::<{ section::ENTRY }>().0 {
             let id = u16_at(entry, 0);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use dunlin_artifact::writer::Contents;
 use dunlin_artifact::{Artifact, Golden, GoldenInput, Manifest, Pattern, Place, Tensor, TensorId, limits};
-use dunlin_runtime::Session;
+use dunlin_runtime::{RunError, Session};
 
 use crate::CompileError;
 use crate::plan::{self, ALIGNMENT, Block};
@@ -15,6 +15,22 @@ use crate::program::{Program, ProgramTensor, Storage};
 const GOLDEN_SEED: u32 = 12_345;
 /// Runs per golden vector of a model with state.
 const GOLDEN_STEPS: u16 = 4;
+
+/// What a model may ask for at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of arena.
+    pub arena: usize,
+    /// Work of one run (see [`Artifact::work`]).
+    pub work: u64,
+}
+
+impl Default for Bounds {
+    /// 256 MiB and 2^42: far beyond any model of this field, yet bounded for hostile files.
+    fn default() -> Self {
+        Bounds { arena: 256 << 20, work: 1 << 42 }
+    }
+}
 
 /// The program laid out.
 pub(crate) struct Placed {
@@ -65,7 +81,8 @@ pub(crate) fn place(program: &mut Program) -> Placed {
                 _ => Place::Arena((offsets.get(&root).copied().unwrap_or(0) + inside) as u32),
             };
             let shape: Vec<u32> = tensor.shape.iter().map(|&dim| dim as u32).collect();
-            Tensor::new(tensor.dtype, &shape, place, tensor.quant.0, tensor.quant.1).expect("ranks were checked")
+            Tensor::new(tensor.dtype, &shape, place, tensor.quant.0, tensor.quant.1)
+                .expect("ranks were checked")
         })
         .collect();
     Placed {
@@ -150,7 +167,14 @@ pub(crate) fn assemble(
     placed: &Placed,
     manifest: Manifest<'_>,
     golden: usize,
+    bounds: &Bounds,
 ) -> Result<Vec<u8>, CompileError> {
+    if placed.arena_len > bounds.arena {
+        return Err(CompileError::Model(format!(
+            "the model needs an arena of {} bytes; the limit is {}",
+            placed.arena_len, bounds.arena
+        )));
+    }
     let states = program.tensors.iter().enumerate().filter_map(|(id, tensor)| match &tensor.storage {
         Storage::State(initial) => Some((id as TensorId, tensor, initial)),
         _ => None,
@@ -176,7 +200,7 @@ pub(crate) fn assemble(
     // The runtime itself computes what the file promises.
     let steps = if contents.states.is_empty() { 1 } else { GOLDEN_STEPS };
     let probe = AlignedBytes::new(&contents.write());
-    let (work, outputs) = run_golden(probe.as_slice(), golden, steps)?;
+    let (work, outputs) = run_golden(probe.as_slice(), golden, steps, bounds.work)?;
     contents.work = work;
     contents.golden = (0..golden)
         .map(|index| Golden { input: GoldenInput::Pattern(pattern(index)), steps, outputs: &outputs[index] })
@@ -216,13 +240,23 @@ fn pattern(index: usize) -> Pattern {
 }
 
 /// Runs the golden inputs; returns the work of one run and the outputs of each vector.
-fn run_golden(file: &[u8], count: usize, steps: u16) -> Result<(u64, Vec<Vec<u8>>), CompileError> {
+fn run_golden(
+    file: &[u8],
+    count: usize,
+    steps: u16,
+    max_work: u64,
+) -> Result<(u64, Vec<Vec<u8>>), CompileError> {
     let internal = |error: &dyn std::fmt::Display| CompileError::Internal(error.to_string());
     let artifact = Artifact::parse(file).map_err(|error| internal(&error))?;
     let mut arena = AlignedBytes::zeroed(artifact.arena_len());
     let mut session: Session<'_, '_> =
         Session::new(artifact, arena.as_mut_slice()).map_err(|error| internal(&error))?;
-    let work = session.measure_work().map_err(|error| internal(&error))?;
+    let work = session.measure_work(max_work).map_err(|error| match error {
+        RunError::WorkExceeded => {
+            CompileError::Model(format!("one run of the model is more work than the limit of {max_work}"))
+        }
+        error => internal(&error),
+    })?;
     let mut outputs = Vec::new();
     for index in 0..count {
         let (mut pattern, mut bytes) = (pattern(index), Vec::new());

@@ -3,6 +3,7 @@
 use dunlin_artifact::Manifest;
 use sha2::Digest as _;
 
+use crate::assemble::Bounds;
 use crate::graph::Graph;
 use crate::{CompileError, Report, assemble, import, lower, passes, report};
 
@@ -35,11 +36,19 @@ pub struct Options {
     /// Make every intermediate tensor a model output, in the order in which they are computed. Nothing is fused
     /// or overwritten then: for debugging, layer by layer.
     pub expose_intermediates: bool,
+    /// What the model may ask for at most.
+    pub bounds: Bounds,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { name: "model".into(), target: Target::Generic, golden: 2, expose_intermediates: false }
+        Options {
+            name: "model".into(),
+            target: Target::Generic,
+            golden: 2,
+            expose_intermediates: false,
+            bounds: Bounds::default(),
+        }
     }
 }
 
@@ -60,7 +69,7 @@ pub fn compile(model: &[u8], options: &Options) -> Result<Compiled, CompileError
         expose(&mut graph);
     }
     let source = report::SourceSummary::of(&graph);
-    passes::run(&mut graph)?;
+    passes::run(&mut graph, &options.bounds)?;
     let mut program = lower::lower(&graph)?;
     let placed = assemble::place(&mut program);
     let names: Vec<&str> =
@@ -75,7 +84,7 @@ pub fn compile(model: &[u8], options: &Options) -> Result<Compiled, CompileError
         arena_bound: placed.arena_bound as u32,
         io_names: &names.join("\n"),
     };
-    let artifact = assemble::assemble(&program, &placed, manifest, options.golden)?;
+    let artifact = assemble::assemble(&program, &placed, manifest, options.golden, &options.bounds)?;
     let report = report::report(&source, &graph, &program, &placed, &artifact, model.len(), options);
     Ok(Compiled { artifact, report })
 }

@@ -21,6 +21,7 @@ mod quantize;
 mod report;
 mod resize;
 
+pub use assemble::{AlignedBytes, Bounds};
 pub use compile::{Compiled, Options, Target, compile};
 pub use error::{CompileError, Unsupported};
 pub use lower::supported_operators;

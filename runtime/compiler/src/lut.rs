@@ -7,13 +7,15 @@
 //! uint8 tensors are seen as int8: a stored value is the model's minus 128, and tables map stored values. Scales and
 //! zero points stay those of the model.
 
+use dunlin_artifact::DType;
 use dunlin_kernels::fixed::{
     Multiplier, doubling_high_mul_i16, logistic as logistic_q4, rescaled_inverse_sqrt, rounding_shift_right,
     saturating_shift_left, tanh as tanh_q4,
 };
 
 use crate::quantize::{
-    QuantizationError, abs_factor, check_scale, input_radius, leaky_relu_factors, quantize_multiplier, rsqrt_factor, six,
+    QuantizationError, check_scale, input_radius, leaky_relu_factors, quantize_multiplier, rectifier_factor,
+    rsqrt_factor, six,
 };
 
 /// The outputs of an operator, indexed by the stored input's bits: `table[x as u8 as usize]`.
@@ -31,6 +33,11 @@ pub struct Quantized8 {
 }
 
 impl Quantized8 {
+    /// The model's element type.
+    fn dtype(self) -> DType {
+        if self.unsigned { DType::U8 } else { DType::I8 }
+    }
+
     /// What is subtracted from the model's number to get the stored one.
     fn offset(self) -> i32 {
         if self.unsigned { 128 } else { 0 }
@@ -142,7 +149,11 @@ pub fn hard_swish(input: Quantized8, output: Quantized8) -> Result<Table, Quanti
     check_scales(input, output)?;
     // Inputs are raised by 7 bits, so that 16-bit products keep their precision.
     let fine_scale = input.scale * (1.0 / 128.0);
-    let (output_factor, output_shift) = narrow(f64::from(fine_scale / output.scale))?;
+    let output_factor = match input.dtype() {
+        DType::U8 => f64::from(fine_scale / output.scale),
+        _ => f64::from(fine_scale) / f64::from(output.scale),
+    };
+    let (output_factor, output_shift) = narrow(output_factor)?;
     // The scale on which 3.0 is 32768.
     let (gate_factor, gate_shift) = narrow(f64::from(fine_scale / (3.0 / 32768.0)))?;
     if output_shift > 0 {
@@ -196,7 +207,7 @@ fn rounding_shift_right_i16(x: i16, exponent: i32) -> i16 {
 /// # Errors
 /// [`QuantizationError`] when a scale or alpha is unusable.
 pub fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<Table, QuantizationError> {
-    let (positive, negative, negate) = leaky_relu_factors(alpha, input.scale, output.scale)?;
+    let (positive, negative, negate) = leaky_relu_factors(input.dtype(), alpha, input.scale, output.scale)?;
     Ok(tabulate(input, output, |q| {
         let x = input.centred(q);
         let scaled = match (x >= 0, negate) {
@@ -213,7 +224,8 @@ pub fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<T
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
 pub fn relu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
-    rescale_and_clamp(input, output, 0.0, f32::INFINITY)
+    let factor = rectifier_factor(input.dtype(), input.scale, output.scale)?;
+    Ok(rescale_and_clamp(input, output, factor, 0.0, f32::INFINITY))
 }
 
 /// `x` limited to -1 ..= 1.
@@ -221,7 +233,9 @@ pub fn relu(input: Quantized8, output: Quantized8) -> Result<Table, Quantization
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
 pub fn relu_n1_to_1(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
-    rescale_and_clamp(input, output, -1.0, 1.0)
+    // In single precision for int8 too: the formula is TensorFlow Lite's.
+    let factor = rectifier_factor(DType::U8, input.scale, output.scale)?;
+    Ok(rescale_and_clamp(input, output, factor, -1.0, 1.0))
 }
 
 /// `x` limited to 0 ..= 6. On int8 the output has the input's scale and zero point, whatever it says.
@@ -230,7 +244,8 @@ pub fn relu_n1_to_1(input: Quantized8, output: Quantized8) -> Result<Table, Quan
 /// [`QuantizationError`] when a scale is unusable.
 pub fn relu6(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     if input.unsigned {
-        return rescale_and_clamp(input, output, 0.0, 6.0);
+        let factor = rectifier_factor(input.dtype(), input.scale, output.scale)?;
+        return Ok(rescale_and_clamp(input, output, factor, 0.0, 6.0));
     }
     check_scale(input.scale)?;
     let lower = i32::from(input.zero_point as i8);
@@ -246,23 +261,16 @@ pub fn relu6(input: Quantized8, output: Quantized8) -> Result<Table, Quantizatio
     }))
 }
 
-fn rescale_and_clamp(
-    input: Quantized8,
-    output: Quantized8,
-    min: f32,
-    max: f32,
-) -> Result<Table, QuantizationError> {
-    check_scales(input, output)?;
-    let factor = quantize_multiplier(f64::from(input.scale / output.scale))?;
+fn rescale_and_clamp(input: Quantized8, output: Quantized8, factor: Multiplier, min: f32, max: f32) -> Table {
     let (lowest, highest) = output.range();
     let quantized = |bound: f32| output.zero_point.saturating_add((bound / output.scale).round() as i32);
     let min = quantized(min).max(lowest);
     let max = if max.is_finite() { quantized(max).min(highest) } else { highest };
-    Ok(tabulate(input, output, |q| {
+    tabulate(input, output, |q| {
         let scaled = output.zero_point.wrapping_add(factor.apply(input.centred(q)));
         // Not `clamp`: the bounds may cross when the zero point lies outside of the range.
         scaled.max(min).min(max)
-    }))
+    })
 }
 
 /// `x` where it is not negative, `exp(x) - 1` elsewhere.
@@ -288,7 +296,7 @@ pub fn requantize(input: Quantized8, output: Quantized8) -> Result<Table, Quanti
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
 pub fn abs(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
-    let factor = abs_factor(input.scale, output.scale)?;
+    let factor = rectifier_factor(input.dtype(), input.scale, output.scale)?;
     Ok(tabulate(input, output, |q| {
         factor.apply(input.centred(q).wrapping_abs()).wrapping_add(output.zero_point)
     }))

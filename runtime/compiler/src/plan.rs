@@ -152,8 +152,13 @@ mod tests {
     #[test]
     fn reaches_the_bound_where_placing_by_size_alone_does_not() {
         // The mobile net's middle: a small block between two large ones fragments the arena.
-        let blocks =
-            [block(27648, 0, 1), block(18432, 1, 2), block(36864, 2, 3), block(9216, 3, 4), block(18432, 4, 5)];
+        let blocks = [
+            block(27648, 0, 1),
+            block(18432, 1, 2),
+            block(36864, 2, 3),
+            block(9216, 3, 4),
+            block(18432, 4, 5),
+        ];
         let plan = layout(&blocks);
         assert_eq!(plan.peak, plan.bound);
     }

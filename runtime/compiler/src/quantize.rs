@@ -296,34 +296,53 @@ fn nearest_power_of_two(scale: f32) -> Option<i32> {
     ((log2 - rounded).abs() < 1e-3).then_some(rounded as i32)
 }
 
+/// Input scale / output scale of a rectifier.
+///
+/// uint8 models follow the kernels of TensorFlow Lite, which divide in single precision.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub fn rectifier_factor(
+    dtype: DType,
+    input_scale: f32,
+    output_scale: f32,
+) -> Result<Multiplier, QuantizationError> {
+    check_scale(input_scale)?;
+    check_scale(output_scale)?;
+    quantize_multiplier(match dtype {
+        DType::U8 => f64::from(input_scale / output_scale),
+        _ => f64::from(input_scale) / f64::from(output_scale),
+    })
+}
+
 /// Factors of leaky ReLU: for inputs of at least zero, for negative ones, and whether alpha is negative.
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale or alpha is unusable.
 pub fn leaky_relu_factors(
+    dtype: DType,
     alpha: f32,
     input_scale: f32,
     output_scale: f32,
 ) -> Result<(Multiplier, Multiplier, bool), QuantizationError> {
-    check_scale(input_scale)?;
-    check_scale(output_scale)?;
-    let positive = quantize_multiplier(f64::from(input_scale / output_scale))?;
-    let negative = f64::from(input_scale * alpha / output_scale);
-    // A factor whose significand vanishes has no sign left.
-    let negative_factor = quantize_multiplier(negative.abs())?;
-    Ok((positive, negative_factor, negative < 0.0))
+    let positive = rectifier_factor(dtype, input_scale, output_scale)?;
+    let negative = match dtype {
+        DType::U8 => f64::from(input_scale * alpha / output_scale),
+        _ => f64::from(input_scale) * f64::from(alpha) / f64::from(output_scale),
+    };
+    Ok((positive, quantize_multiplier(negative.abs())?, negative < 0.0))
 }
 
 /// Parameters of leaky ReLU on int16; with `alpha` 0 those of ReLU. Zero points are 0.
 ///
 /// # Errors
 /// As [`leaky_relu_factors`].
-pub fn leaky_relu_i16(
+pub fn leaky_relu_i16_params(
     alpha: f32,
     input_scale: f32,
     output_scale: f32,
 ) -> Result<LeakyReluI16, QuantizationError> {
-    let (positive, negative, negate) = leaky_relu_factors(alpha, input_scale, output_scale)?;
+    let (positive, negative, negate) = leaky_relu_factors(DType::I16, alpha, input_scale, output_scale)?;
     Ok(LeakyReluI16 { input_zero_point: 0, output_zero_point: 0, positive, negative, negate })
 }
 
@@ -360,20 +379,11 @@ pub fn prelu_factors(
     let (positive, negative) = if dtype == DType::U8 {
         (f64::from(input_scale / output_scale), f64::from(input_scale * alpha_scale / output_scale))
     } else {
-        let (input, alpha, output) = (f64::from(input_scale), f64::from(alpha_scale), f64::from(output_scale));
+        let (input, alpha, output) =
+            (f64::from(input_scale), f64::from(alpha_scale), f64::from(output_scale));
         (input / output, input * alpha / output)
     };
     Ok((quantize_multiplier(positive)?, quantize_multiplier(negative)?))
-}
-
-/// The factor of the absolute value: input scale / output scale.
-///
-/// # Errors
-/// [`QuantizationError`] when a scale is unusable.
-pub fn abs_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, QuantizationError> {
-    check_scale(input_scale)?;
-    check_scale(output_scale)?;
-    quantize_multiplier(f64::from(input_scale / output_scale))
 }
 
 /// The factor of the reciprocal square root: `1 / (sqrt(input scale) * output scale)`.
@@ -383,5 +393,5 @@ pub fn abs_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, Qua
 pub fn rsqrt_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, QuantizationError> {
     check_scale(input_scale)?;
     check_scale(output_scale)?;
-    quantize_multiplier(1.0 / f64::from(input_scale.sqrt() * output_scale))
+    quantize_multiplier(1.0 / (f64::from(input_scale).sqrt() * f64::from(output_scale)))
 }

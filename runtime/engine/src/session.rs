@@ -86,15 +86,15 @@ impl<'m, 'a, const KERNELS: u128> Session<'m, 'a, KERNELS> {
         Ok(())
     }
 
-    /// Runs the model once without the artifact's own bound on its work, and returns the work done. The compiler
-    /// uses this to find the number that it writes into the file.
-    pub fn measure_work(&mut self) -> Result<u64, RunError> {
+    /// Runs the model once and returns the work done, bounded by `limit` instead of the artifact's own statement.
+    /// The compiler finds the number that it writes into the file this way.
+    pub fn measure_work(&mut self, limit: u64) -> Result<u64, RunError> {
         let mut cx = self.context();
-        cx.budget = limits::MAX_WORK;
+        cx.budget = limit;
         for instruction in cx.artifact.program() {
             dispatch::run::<KERNELS>(&mut cx, instruction)?;
         }
-        Ok(limits::MAX_WORK - cx.budget)
+        Ok(limit - cx.budget)
     }
 
     /// The elements of an input, to be written.

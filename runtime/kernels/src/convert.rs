@@ -179,12 +179,11 @@ pub fn requantize(p: &Requantize, input: Values<'_>, output: ValuesMut<'_>) -> R
     Ok(())
 }
 
-/// Converts between element types, each in the way of a C++ `static_cast`.
+/// Converts between element types, each as a C++ `static_cast` does it.
 ///
-/// Integers keep their low bits (two's complement). Everything but zero is true; truth values become 0 and 1.
-/// Floats are truncated towards zero. For floats outside of the range of the target C++ promises nothing; here, `i32`
-/// and `i64` saturate, narrower types and `u32` keep the low bits of a saturated `i32` and `i64`, respectively, and
-/// not-a-number becomes 0 (but true).
+/// Integers keep their low bits (two's complement). Everything but zero is true; truth values become 0 and 1. Floats
+/// are truncated towards zero; those outside of the range of the target, for which C++ promises nothing, become its
+/// nearest limit, and not-a-number becomes 0 (but true).
 ///
 /// # Errors
 /// [`KernelError::Shape`] when the lengths differ.
@@ -192,11 +191,11 @@ pub fn cast(input: Values<'_>, output: ValuesMut<'_>) -> Result<(), KernelError>
     same_len(input.len(), output.len())?;
     match (input, output) {
         (Values::F32(input), output) => match output {
-            ValuesMut::I8(output) => map(input, output, |x| x as i32 as i8),
-            ValuesMut::U8(output) => map(input, output, |x| x as i32 as u8),
-            ValuesMut::I16(output) => map(input, output, |x| x as i32 as i16),
+            ValuesMut::I8(output) => map(input, output, |x| x as i8),
+            ValuesMut::U8(output) => map(input, output, |x| x as u8),
+            ValuesMut::I16(output) => map(input, output, |x| x as i16),
             ValuesMut::I32(output) => map(input, output, |x| x as i32),
-            ValuesMut::U32(output) => map(input, output, |x| x as i64 as u32),
+            ValuesMut::U32(output) => map(input, output, |x| x as u32),
             ValuesMut::I64(output) => map(input, output, |x| x as i64),
             ValuesMut::F32(output) => map(input, output, |x| x),
             ValuesMut::Bool(output) => map(input, output, |x| u8::from(x != 0.0)),
@@ -265,5 +264,124 @@ fn store(buffer: &[i64], output: &mut ValuesMut<'_>, start: usize) {
         ValuesMut::I64(output) => copy(buffer, output, start, |x| x),
         ValuesMut::F32(output) => copy(buffer, output, start, |x| x as f32),
         ValuesMut::Bool(output) => copy(buffer, output, start, |x| u8::from(x != 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+
+    // Expected values: TensorFlow Lite Micro on single-operator models.
+
+    #[test]
+    fn quantizes_halves_away_from_zero() {
+        let x = [-300.0, -1.05, -0.025, -0.0249, 0.0, 0.025, 0.075, 0.126, 3.3, 300.0];
+        let mut output = [0; 10];
+        quantize(&Affine { scale: 0.05, zero_point: -3 }, &x, ValuesMut::I8(&mut output)).unwrap();
+        assert_eq!(output, [-128, -24, -4, -3, -3, -2, -1, 0, 63, 127]);
+        let mut output = [0; 10];
+        quantize(&Affine { scale: 0.05, zero_point: 0 }, &x, ValuesMut::I16(&mut output)).unwrap();
+        assert_eq!(output, [-6000, -21, -1, 0, 0, 1, 2, 3, 66, 6000]);
+        let mut output = [0; 5];
+        let extremes = [f32::NEG_INFINITY, -1e30, f32::NAN, 1e30, f32::INFINITY];
+        quantize(&Affine { scale: 0.05, zero_point: -3 }, &extremes, ValuesMut::I8(&mut output)).unwrap();
+        assert_eq!(output, [-128, -128, -3, 127, 127]);
+    }
+
+    proptest! {
+        #[test]
+        fn rounds_like_std(x in -40_000f32..40_000.0, halves in -40_000i32..40_000) {
+            for x in [x, halves as f32 / 2.0, (halves as f32 / 2.0).next_up(), (halves as f32 / 2.0).next_down()] {
+                let mut output = [0];
+                quantize(&Affine { scale: 1.0, zero_point: 0 }, &[x], ValuesMut::I16(&mut output)).unwrap();
+                prop_assert_eq!(output[0], x.round() as i16);
+            }
+        }
+
+        #[test]
+        fn hostile_parameters_do_not_panic(x: [i32; 4], words: [i32; 3], shift in -31..=31, scale: f32) {
+            let [multiplier, input_zero_point, output_zero_point] = words;
+            let p = Requantize { factor: Multiplier { multiplier, shift }, input_zero_point, output_zero_point };
+            requantize(&p, Values::I32(&x), ValuesMut::I32(&mut [0; 4])).unwrap();
+            let p = Affine { scale, zero_point: input_zero_point };
+            dequantize(&p, Values::I32(&x), &mut [0.0; 4]).unwrap();
+            quantize(&p, &x.map(|x| f32::from_bits(x as u32)), ValuesMut::I8(&mut [0; 4])).unwrap();
+        }
+    }
+
+    #[test]
+    fn dequantizes() {
+        let p = Affine { scale: 0.5, zero_point: -3 };
+        let mut output = [0.0; 2];
+        dequantize(&p, Values::I8(&[-128, 127]), &mut output).unwrap();
+        assert_eq!(output, [-62.5, 65.0]);
+        dequantize(&p, Values::U8(&[0, 255]), &mut output).unwrap();
+        assert_eq!(output, [1.5, 129.0]);
+        assert_eq!(dequantize(&p, Values::F32(&[0.0; 2]), &mut output), Err(KernelError::Parameter));
+    }
+
+    #[test]
+    fn requantizes() {
+        let p = |multiplier, shift, input_zero_point, output_zero_point| Requantize {
+            factor: Multiplier { multiplier, shift },
+            input_zero_point,
+            output_zero_point,
+        };
+        let mut output = [0; 8];
+        let x = [-32768, -12345, -7, 0, 1, 300, 20000, 32767];
+        let narrow = p(1_649_267_456, -7, 0, -3);
+        requantize(&narrow, Values::I16(&x), ValuesMut::I8(&mut output)).unwrap();
+        assert_eq!(output, [-128, -77, -3, -3, -3, -1, 117, 127]);
+
+        let mut output = [0; 8];
+        let x = [i32::MIN, -70_000, -1, 0, 1, 12_345, 1 << 20, i32::MAX];
+        requantize(&p(1_717_987_038, -1, 0, 7), Values::I32(&x), ValuesMut::I16(&mut output)).unwrap();
+        assert_eq!(output, [-32768, -27993, 6, 7, 8, 4945, 32767, 32767]);
+
+        let mut output = [0; 8];
+        let x = [-128, -100, -37, -1, 0, 64, 99, 127];
+        requantize(&p(1_747_626_584, 11, 9, 7), Values::I8(&x), ValuesMut::I32(&mut output)).unwrap();
+        assert_eq!(output, [-228_326, -181_660, -76_660, -16_660, -14_993, 91_674, 150_007, 196_674]);
+
+        let mut output = [0; 1];
+        let error = requantize(&p(1 << 30, 32, 0, 0), Values::I8(&[1]), ValuesMut::I32(&mut output));
+        assert_eq!(error, Err(KernelError::Parameter));
+        let error = requantize(&p(1 << 30, 0, 0, 0), Values::U8(&[1]), ValuesMut::I32(&mut output));
+        assert_eq!(error, Err(KernelError::Parameter));
+        let error = requantize(&p(1 << 30, 0, 0, 0), Values::I8(&[1, 2]), ValuesMut::I32(&mut output));
+        assert_eq!(error, Err(KernelError::Shape));
+    }
+
+    #[test]
+    fn casts() {
+        let mut bytes = [0; 4];
+        cast(Values::F32(&[-1.9, 300.0, f32::NAN, -1e30]), ValuesMut::I8(&mut bytes)).unwrap();
+        assert_eq!(bytes, [-1, 127, 0, -128]);
+        let mut unsigned = [0; 4];
+        cast(Values::F32(&[-1.9, 3e9, f32::NAN, 1e30]), ValuesMut::U32(&mut unsigned)).unwrap();
+        assert_eq!(unsigned, [0, 3_000_000_000, 0, u32::MAX]);
+        let mut truths = [9; 4];
+        cast(Values::F32(&[0.2, -0.0, f32::NAN, 1.0]), ValuesMut::Bool(&mut truths)).unwrap();
+        assert_eq!(truths, [1, 0, 1, 1]);
+        cast(Values::I32(&[300, -1, 65_536, 127]), ValuesMut::I8(&mut bytes)).unwrap();
+        assert_eq!(bytes, [44, -1, 0, 127]);
+        cast(Values::I16(&[-1, -2, 3, 4]), ValuesMut::U32(&mut unsigned)).unwrap();
+        assert_eq!(unsigned, [u32::MAX, u32::MAX - 1, 3, 4]);
+        let mut floats = [0.0; 4];
+        cast(Values::Bool(&[0, 1, 2, 255]), ValuesMut::F32(&mut floats)).unwrap();
+        assert_eq!(floats, [0.0, 1.0, 1.0, 1.0]);
+        cast(Values::U32(&[0, 1, 16_777_217, u32::MAX]), ValuesMut::F32(&mut floats)).unwrap();
+        assert_eq!(floats, [0.0, 1.0, 16_777_216.0, 4_294_967_296.0]);
+        assert_eq!(cast(Values::I8(&[1]), ValuesMut::F32(&mut floats)), Err(KernelError::Shape));
+    }
+
+    #[test]
+    fn casts_more_than_a_buffer() {
+        let x: [i16; 2 * BUFFER + 3] = core::array::from_fn(|i| i as i16 - 9);
+        let mut output = [0; 2 * BUFFER + 3];
+        cast(Values::I16(&x), ValuesMut::I64(&mut output)).unwrap();
+        assert_eq!(output, x.map(i64::from));
     }
 }

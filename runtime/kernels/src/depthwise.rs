@@ -1,7 +1,7 @@
 //! Integer depthwise 2-D convolution.
 
 use crate::KernelError;
-use crate::conv::{Activation, Conv2D, Patch, at, for_each_patch, quotient};
+use crate::conv::{Activation, Conv2D, Patch, at, for_each_patch};
 use crate::fixed::ChannelMultipliers;
 
 /// Neighbouring output channels computed together in registers; a Cortex-M has few.
@@ -75,93 +75,114 @@ fn depthwise<T: Activation>(
     finish: impl Fn(usize, T::Sum) -> T,
 ) {
     let window = &p.window;
-    let multiplier = quotient(window.out_c, window.in_c);
+    let multiplier = window.out_c / window.in_c.max(1);
     // Channels in a row that are computed alike: all of them, or those that share an input channel.
     let span = if multiplier == 1 { window.out_c } else { multiplier };
+    let lanes = if span < LANES { 1 } else { LANES };
     for_each_patch(window, input, output, |patch, pixel| {
-        let corrected = p.weights_zero_point != 0 || (p.input_zero_point != 0 && !patch.is_complete());
-        let store = |pixel: &mut [T], channel: usize, sums: &[T::Sum]| {
-            for (j, &sum) in sums.iter().enumerate() {
-                let channel = channel + j;
-                let constant = if corrected { correction(p, patch, weights, channel) } else { 0 };
-                if let Some(value) = pixel.get_mut(channel) {
-                    *value = finish(channel, T::add(sum, T::Sum::from(constant)));
-                }
-            }
-        };
-        for start in (0..window.out_c).step_by(span.max(1)) {
-            let input_channel = if multiplier == 1 { 0 } else { quotient(start, multiplier) };
+        for (index, values) in pixel.chunks_mut(span.max(1)).enumerate() {
             let mut done = 0;
             while done < span {
-                if span < LANES {
-                    let from = if multiplier == 1 { done } else { input_channel };
-                    let sums = accumulate(patch, weights, start + done, from, |x: &[T; 1]| *x);
-                    store(pixel, start + done, &sums);
-                    done += 1;
-                    continue;
-                }
                 // The last block overlaps its neighbour rather than being shorter.
-                let at = done.min(span - LANES);
-                let channel = start + at;
-                let sums = if multiplier == 1 {
-                    accumulate(patch, weights, channel, at, |x: &[T; LANES]| *x)
-                } else {
-                    accumulate(patch, weights, channel, input_channel, |&[x]: &[T; 1]| [x; LANES])
+                let start = done.min(span - lanes);
+                let channel = index * span + start;
+                let input_channel = if multiplier == 1 { channel } else { index };
+                let block = Block { patch, weights, channel, input_channel, zero_point: p.input_zero_point };
+                let sums = match (lanes, multiplier) {
+                    (1, _) => block.sums(|x: &[T; 1]| *x),
+                    (_, 1) => block.sums(|x: &[T; LANES]| *x),
+                    _ => block.sums(|&[x]| [x; LANES]),
                 };
-                store(pixel, channel, &sums);
-                done += LANES;
-            }
-        }
-    });
-}
-
-/// `sum(x * w)` over the taps inside the image for `N` output channels from `channel` on. `spread` makes them one
-/// input value each out of the `M` input channels from `input_channel` on.
-#[inline(always)]
-fn accumulate<T: Activation, const M: usize, const N: usize>(
-    patch: &Patch<'_, T>,
-    weights: &[i8],
-    channel: usize,
-    input_channel: usize,
-    spread: impl Fn(&[T; M]) -> [T; N],
-) -> [T::Sum; N] {
-    let window = patch.window;
-    let mut sums = [T::Sum::default(); N];
-    let step = window.dilation_w.saturating_mul(window.in_c).max(1);
-    patch.for_each_row(|pixel, tap| {
-        let values = patch.image.get(pixel * window.in_c + input_channel..).unwrap_or_default();
-        let weights = weights.get(tap * window.out_c + channel..).unwrap_or_default();
-        let taps = values.chunks(step).zip(weights.chunks(window.out_c.max(1)));
-        for (values, weights) in taps.take(patch.columns.count) {
-            if let (Some(values), Some(weights)) = (values.first_chunk(), weights.first_chunk::<N>()) {
-                let values = spread(values);
-                for j in 0..N {
-                    sums[j] = T::multiply_add(sums[j], values[j], weights[j]);
+                for (j, &sum) in sums.iter().take(lanes).enumerate() {
+                    let mut sum = sum;
+                    if p.weights_zero_point != 0 {
+                        let seen = block.input_sum(if multiplier == 1 { j } else { 0 });
+                        sum = T::add(sum, T::Sum::from(seen.wrapping_mul(-p.weights_zero_point)));
+                    }
+                    if let Some(value) = values.get_mut(start + j) {
+                        *value = finish(channel + j, sum);
+                    }
                 }
+                done += lanes;
             }
         }
     });
-    sums
 }
 
-/// What `sum(x * w)` over the image lacks for one output channel: padding, and the zero point of the weights.
-#[inline(never)]
-fn correction<T: Activation>(p: &Conv2D, patch: &Patch<'_, T>, weights: &[i8], channel: usize) -> i32 {
-    let window = patch.window;
-    let mut sum = 0i32;
-    patch.for_each_tap_outside(|tap| {
-        let weight = i32::from(at(Some(weights), tap * window.out_c + channel));
-        sum = sum.wrapping_add(p.input_zero_point.wrapping_mul(weight.wrapping_sub(p.weights_zero_point)));
-    });
-    if p.weights_zero_point != 0 {
-        let input_channel = quotient(channel, quotient(window.out_c, window.in_c));
-        let step = window.dilation_w.saturating_mul(window.in_c).max(1);
-        patch.for_each_row(|pixel, _| {
-            let values = patch.image.get(pixel * window.in_c + input_channel..).unwrap_or_default();
-            for &value in values.iter().step_by(step).take(patch.columns.count) {
-                sum = sum.wrapping_sub(p.weights_zero_point.wrapping_mul(value.into()));
+/// Neighbouring output channels of one pixel.
+struct Block<'a, T> {
+    patch: &'a Patch<'a, T>,
+    weights: &'a [i8],
+    /// The first output channel.
+    channel: usize,
+    /// The input channel that it sees.
+    input_channel: usize,
+    /// What padding reads as.
+    zero_point: i32,
+}
+
+impl<T: Activation> Block<'_, T> {
+    /// `sum(x * w)` over all taps for `N` channels. `spread` makes them one input value each out of the `M` input
+    /// channels from the first one on.
+    #[inline(always)]
+    fn sums<const M: usize, const N: usize>(&self, spread: impl Fn(&[T; M]) -> [T; N]) -> [T::Sum; LANES] {
+        let window = self.patch.window;
+        let mut sums = [T::Sum::default(); N];
+        let step = window.dilation_w.saturating_mul(window.in_c);
+        self.patch.for_each_row(|pixel, tap| {
+            let mut values =
+                self.patch.image.get(pixel * window.in_c + self.input_channel..).unwrap_or_default();
+            let mut weights = self.weights.get(tap * window.out_c + self.channel..).unwrap_or_default();
+            for _ in 0..self.patch.columns.count {
+                let (Some(x), Some(w)) = (values.first_chunk(), weights.first_chunk()) else { break };
+                sums = multiply_add(sums, spread(x), w);
+                values = values.get(step..).unwrap_or_default();
+                weights = weights.get(window.out_c..).unwrap_or_default();
             }
         });
+        if self.zero_point != 0 && !self.patch.is_complete() {
+            // Checked to be an int8.
+            let padding = [T::from(self.zero_point as i8); N];
+            self.patch.for_each_run_outside(|tap, taps| {
+                let mut weights = self.weights.get(tap * window.out_c + self.channel..).unwrap_or_default();
+                for _ in 0..taps {
+                    let Some(w) = weights.first_chunk() else { break };
+                    sums = multiply_add(sums, padding, w);
+                    weights = weights.get(window.out_c..).unwrap_or_default();
+                }
+            });
+        }
+        let mut padded = [T::Sum::default(); LANES];
+        for (to, from) in padded.iter_mut().zip(sums) {
+            *to = from;
+        }
+        padded
     }
-    sum
+
+    /// `sum(x)` over all taps for the input channel of lane `lane`.
+    #[inline(never)]
+    fn input_sum(&self, lane: usize) -> i32 {
+        let window = self.patch.window;
+        let step = window.dilation_w.saturating_mul(window.in_c).max(1);
+        let mut sum = 0i32;
+        self.patch.for_each_row(|pixel, _| {
+            let from = pixel * window.in_c + self.input_channel + lane;
+            let values = self.patch.image.get(from..).unwrap_or_default();
+            for &value in values.iter().step_by(step).take(self.patch.columns.count) {
+                sum = sum.wrapping_add(value.into());
+            }
+        });
+        self.patch.for_each_run_outside(|_, taps| {
+            sum = sum.wrapping_add((taps as i32).wrapping_mul(self.zero_point));
+        });
+        sum
+    }
+}
+
+#[inline(always)]
+fn multiply_add<T: Activation, const N: usize>(mut sums: [T::Sum; N], x: [T; N], w: &[i8; N]) -> [T::Sum; N] {
+    for j in 0..N {
+        sums[j] = T::multiply_add(sums[j], x[j], w[j]);
+    }
+    sums
 }

@@ -117,7 +117,8 @@ fn layer<T: Activation>(
         };
         for (block, values) in outputs.chunks_mut(BLOCK).enumerate() {
             let first = block * BLOCK;
-            let sums = T::dot(vector, 0, filter_block(weights, p.in_features, first, values.len()));
+            let filters = filter_block(weights, p.in_features, first, values.len());
+            let sums = T::dot([T::Sum::default(); BLOCK], vector, 0, filters);
             for (j, (value, sum)) in values.iter_mut().zip(sums).enumerate() {
                 *value = finish(first + j, T::add(sum, T::Sum::from(shared)));
             }

@@ -209,3 +209,135 @@ fn asymmetric(min: f32, max: f32) -> Quantized {
     let zero_point = libm::round(if near_min { from_min } else { from_max });
     Quantized { scale: scale as f32, zero_point: (zero_point as i32).clamp(-128, 127) }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::float::testing::{plain, sequence};
+    use std::vec::Vec;
+
+    fn weights(n: i32) -> Vec<i8> {
+        (0..n).map(|i| (i * 37 % 255 - 127) as i8).collect()
+    }
+
+    const BIAS: [f32; 3] = [0.1, -0.2, 0.3];
+    const SCALES: [f32; 3] = [0.01, 0.02, 0.003];
+
+    // The expected values were computed by TensorFlow Lite (reference operators), on x86-64.
+
+    #[test]
+    fn convolution_equals_tensorflow_lite() {
+        let input = sequence(18, 7, 11, -4, 3.0);
+        let mut p = HybridConv2D {
+            window: plain([3, 3, 2], [2, 2], 3),
+            input: InputQuantization::Symmetric,
+            clamp: Clamp::NONE,
+        };
+        let (mut scratch, mut output) = ([0; 18], [9.0; 12]);
+        conv2d(&p, &input, &weights(24), &[0.01], Some(&BIAS), &mut scratch, &mut output).unwrap();
+        let expected = [
+            -1.3133858,
+            2.4611022,
+            3.6222048,
+            0.68645674,
+            0.65763783,
+            -1.9845669,
+            -0.8913386,
+            -3.9669292,
+            -0.29921257,
+            -1.4885039,
+            0.98929137,
+            0.8938583,
+        ];
+        assert_eq!(output, expected);
+
+        p.input = InputQuantization::Asymmetric;
+        conv2d(&p, &input, &weights(24), &SCALES, Some(&BIAS), &mut scratch, &mut output).unwrap();
+        let expected = [
+            -1.2932026,
+            5.081569,
+            1.2924314,
+            0.673072,
+            1.5035294,
+            -0.38086283,
+            -0.89019614,
+            -7.739085,
+            0.11533333,
+            -1.4935949,
+            2.1994772,
+            0.4779216,
+        ];
+        assert_eq!(output, expected);
+    }
+
+    #[test]
+    fn depthwise_convolution_equals_tensorflow_lite() {
+        let input = sequence(18, 7, 11, -4, 3.0);
+        let p = HybridConv2D {
+            window: Window { groups: 2, ..plain([3, 3, 2], [2, 2], 4) },
+            input: InputQuantization::Asymmetric,
+            clamp: Clamp::RELU,
+        };
+        let (mut scratch, mut output) = ([0; 18], [9.0; 16]);
+        let (scales, bias) = ([0.01, 0.02, 0.003, 0.004], [0.1, -0.2, 0.3, 0.0]);
+        depthwise_conv2d(&p, &input, &weights(16), &scales, Some(&bias), &mut scratch, &mut output).unwrap();
+        let expected = [
+            0.0, 0.0, 0.22427452, 0.0, 1.5094119, 2.1351635, 0.22, 0.7706668, 0.0, 0.0, 0.40180394, 0.0, 0.0,
+            0.0, 0.0, 0.09281047,
+        ];
+        assert_eq!(output, expected);
+    }
+
+    #[test]
+    fn fully_connected_equals_tensorflow_lite() {
+        let input = sequence(8, 7, 11, -4, 3.0);
+        let mut p = HybridFullyConnected {
+            layer: FullyConnected { rows: 2, inputs: 4, outputs: 3, clamp: Clamp::NONE },
+            input: InputQuantization::Symmetric,
+        };
+        let (mut scratch, mut output) = ([0; 4], [9.0; 6]);
+        fully_connected(&p, &input, &weights(12), &[0.01], Some(&BIAS), &mut scratch, &mut output).unwrap();
+        assert_eq!(output, [0.74818903, -2.6707087, 1.4970078, -1.0834645, 0.7321522, -0.06561679]);
+
+        p.input = InputQuantization::Asymmetric;
+        fully_connected(&p, &input, &weights(12), &SCALES, Some(&BIAS), &mut scratch, &mut output).unwrap();
+        assert_eq!(output, [0.7524184, -5.148497, 0.65972555, -1.0824965, 1.6595292, 0.19060786]);
+    }
+
+    #[test]
+    fn zeros_give_the_bias() {
+        let p = HybridFullyConnected {
+            layer: FullyConnected { rows: 1, inputs: 4, outputs: 3, clamp: Clamp::NONE },
+            input: InputQuantization::Asymmetric,
+        };
+        let (mut scratch, mut output) = ([9; 4], [9.0; 3]);
+        fully_connected(&p, &[0.0; 4], &weights(12), &[0.5], Some(&BIAS), &mut scratch, &mut output).unwrap();
+        assert_eq!(output, BIAS);
+    }
+
+    #[test]
+    fn any_input_can_be_quantized() {
+        let extremes = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, -1e-45, 0.0];
+        for a in extremes {
+            for b in extremes {
+                let mut quantized = [0; 2];
+                quantize(InputQuantization::Symmetric, &[a, b], &mut quantized);
+                quantize(InputQuantization::Asymmetric, &[a, b], &mut quantized);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_slices_that_do_not_fit() {
+        let p = HybridFullyConnected {
+            layer: FullyConnected { rows: 1, inputs: 4, outputs: 3, clamp: Clamp::NONE },
+            input: InputQuantization::Symmetric,
+        };
+        let (w, mut scratch, mut y) = (weights(12), [0; 5], [0.0; 3]);
+        let refused = fully_connected(&p, &[0.0; 4], &w, &[1.0], None, &mut scratch, &mut y);
+        assert_eq!(refused, Err(KernelError::Shape));
+        let refused = fully_connected(&p, &[0.0; 4], &w, &[1.0; 2], None, &mut scratch[..4], &mut y);
+        assert_eq!(refused, Err(KernelError::Shape));
+    }
+}

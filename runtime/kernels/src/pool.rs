@@ -1,7 +1,7 @@
 //! Average and maximum pooling.
 
 use crate::KernelError;
-use crate::conv::{Patch, check_i16_range, check_i8_range, clamp, for_each_patch};
+use crate::conv::{Patch, check_i8_range, check_i16_range, clamp, for_each_patch};
 use crate::window::Window;
 
 /// A pool of integers. Input and output have the same scale and zero point.

@@ -339,7 +339,8 @@ fn arg_min_max<T: Copy + PartialOrd>(
     let mut position = 0;
     for block in input.chunks_exact((p.axis * p.inner).max(1)) {
         for first in 0..p.inner {
-            let mut candidates = block.get(first..).unwrap_or_default().iter().step_by(p.inner.max(1)).copied();
+            let mut candidates =
+                block.get(first..).unwrap_or_default().iter().step_by(p.inner.max(1)).copied();
             let Some(mut best) = candidates.next() else { continue };
             let mut best_index = 0;
             for (index, candidate) in (1..).zip(candidates) {
@@ -352,4 +353,143 @@ fn arg_min_max<T: Copy + PartialOrd>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn shape(extents: &[usize], axes: &[usize]) -> Reduction {
+        let skipped = MAX_RANK - extents.len();
+        let mut padded = [1; MAX_RANK];
+        padded[skipped..].copy_from_slice(extents);
+        Reduction { extents: padded, reduced: axes.iter().map(|axis| 1 << (skipped + axis)).sum() }
+    }
+
+    // Expected values: TensorFlow Lite Micro, scales 0.05 and (output) 0.03 for means, 0.2 for sums.
+    const X: [i8; 60] = [
+        120, 66, 62, 79, 19, -102, 109, -107, 117, 83, 111, -83, -123, 29, 31, -68, -74, 108, -19, -82, 71,
+        -46, -96, 77, -92, -121, 6, 94, -71, 18, -120, 21, -114, -113, -106, -118, 16, 80, -104, -104, -121,
+        -87, -117, -43, -69, -24, 97, -18, 98, 73, -120, 31, -102, -101, 35, -6, -95, -87, 73, -61,
+    ];
+
+    fn run_i8<const N: usize>(axes: &[usize], multiplier: i32, shift: i32) -> [i8; N] {
+        let p = QuantizedMean {
+            shape: shape(&[2, 3, 2, 5], axes),
+            input_zero_point: -9,
+            factor: Multiplier { multiplier, shift },
+            output_zero_point: 4,
+        };
+        let mut output = [0; N];
+        mean_i8(&p, &X, &mut output).unwrap();
+        output
+    }
+
+    #[test]
+    fn means_and_sums() {
+        assert_eq!(run_i8(&[1, 2], 1_193_046_515, -1), [22, 13, 2, 78, 13, -123, 15, -81, -34, -46]);
+        assert_eq!(
+            run_i8(&[3], 1_431_655_818, -1),
+            [127, 53, 8, -26, -10, -6, -125, -58, -127, 95, -67, -40]
+        );
+        assert_eq!(
+            run_i8(&[0, 2], 1_789_569_773, -1),
+            [-73, 108, -14, 11, -26, -24, -43, -44, 46, -1, -55, -25, -61, 10, -23]
+        );
+        assert_eq!(run_i8(&[1, 3], 954_437_212, -2), [44, 7, -106, -1]);
+        assert_eq!(run_i8(&[1, 3], 1_073_741_824, -1), [94, 11, -128, -7]);
+        assert_eq!(run_i8(&[3], 1_073_741_824, -1), [102, 41, 7, -19, -6, -3, -93, -42, -94, 72, -49, -29]);
+    }
+
+    #[test]
+    fn plain_reductions() {
+        let x = [1.0, -2.0, 3.5, f32::NAN, 5.0, f32::NEG_INFINITY];
+        let run = |op| {
+            let mut output = [0.0; 2];
+            reduce_f32(&shape(&[2, 3], &[1]), op, &x, &mut output).unwrap();
+            output
+        };
+        assert_eq!(run(ReduceOp::Maximum), [3.5, 5.0]);
+        assert_eq!(run(ReduceOp::Minimum), [-2.0, f32::NEG_INFINITY]);
+        assert_eq!(run(ReduceOp::Sum)[0], 2.5);
+        assert_eq!(run(ReduceOp::Mean)[0], 2.5 / 3.0);
+        assert!(run(ReduceOp::Mean)[1].is_nan());
+
+        let mut output = [0; 3];
+        let x = [i32::MAX, -7, 3, 1, 4, 4];
+        reduce_i32(&shape(&[2, 3], &[0]), ReduceOp::Sum, &x, &mut output).unwrap();
+        assert_eq!(output, [i32::MIN, -3, 7]);
+        reduce_i32(&shape(&[2, 3], &[0]), ReduceOp::Mean, &x, &mut output).unwrap();
+        assert_eq!(output, [1 << 30, -1, 3]);
+        let mut output = [0; 1];
+        reduce_min_max_i16(&shape(&[2, 3], &[0, 1]), ReduceOp::Minimum, &[5, 4, 3, 2, 7, 8], &mut output)
+            .unwrap();
+        assert_eq!(output, [2]);
+        assert_eq!(
+            reduce_min_max_i8(&shape(&[2], &[0]), ReduceOp::Sum, &[1, 2], &mut [0]),
+            Err(KernelError::Parameter)
+        );
+        assert_eq!(
+            reduce_f32(&shape(&[2, 3], &[1]), ReduceOp::Sum, &[0.0; 6], &mut [0.0; 3]),
+            Err(KernelError::Shape)
+        );
+    }
+
+    #[test]
+    fn empty_inputs() {
+        let mut output = [1.0; 3];
+        reduce_f32(&shape(&[0, 3], &[0]), ReduceOp::Sum, &[], &mut output).unwrap();
+        assert_eq!(output, [0.0; 3]);
+        reduce_f32(&shape(&[0, 3], &[1]), ReduceOp::Sum, &[], &mut []).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn sums_like_a_plain_loop(extents in prop::array::uniform6(1usize..5), reduced in 0..64u8) {
+            let shape = Reduction { extents, reduced };
+            let x: Vec<i32> = (0..extents.iter().product::<usize>() as i32).map(|x| x * x % 1013).collect();
+            let mut expected = std::vec![0; shape.product(false).unwrap()];
+            for (position, x) in x.iter().enumerate() {
+                // The position without the reduced axes, most significant axis first.
+                let (mut target, mut divisor) = (0, extents.iter().product::<usize>());
+                for axis in 0..MAX_RANK {
+                    divisor /= extents[axis];
+                    if !shape.is_reduced(axis) {
+                        target = target * extents[axis] + position / divisor % extents[axis];
+                    }
+                }
+                expected[target] += x;
+            }
+            let mut output = std::vec![0; expected.len()];
+            reduce_i32(&shape, ReduceOp::Sum, &x, &mut output).unwrap();
+            prop_assert_eq!(output, expected);
+        }
+
+        #[test]
+        fn hostile_parameters_do_not_panic(x: [i16; 6], words: [i32; 3], shift in -31..=31) {
+            let [input_zero_point, multiplier, output_zero_point] = words;
+            let factor = Multiplier { multiplier, shift };
+            let p = QuantizedMean { shape: shape(&[2, 3], &[0]), input_zero_point, factor, output_zero_point };
+            mean_i16(&p, &x, &mut [0; 3]).unwrap();
+        }
+    }
+
+    #[test]
+    fn first_extreme_wins() {
+        let p = ArgMinMax { outer: 1, axis: 3, inner: 2, maximum: true };
+        let mut output = [9; 2];
+        arg_min_max_i8(&p, &[5, 1, 7, 1, 7, 0], Indices::I32(&mut output)).unwrap();
+        assert_eq!(output, [1, 0]);
+        let mut output = [9; 2];
+        let p = ArgMinMax { outer: 2, axis: 3, inner: 1, maximum: false };
+        arg_min_max_f32(&p, &[f32::NAN, 1.0, 0.0, 4.0, f32::NAN, 3.0], Indices::I64(&mut output)).unwrap();
+        assert_eq!(output, [0, 2]);
+        let empty = ArgMinMax { axis: 0, ..p };
+        assert_eq!(arg_min_max_f32(&empty, &[], Indices::I32(&mut [])), Err(KernelError::Parameter));
+        let short = ArgMinMax { outer: 2, axis: 3, inner: 1, maximum: false };
+        assert_eq!(arg_min_max_i8(&short, &[0; 5], Indices::I32(&mut [0; 2])), Err(KernelError::Shape));
+    }
 }

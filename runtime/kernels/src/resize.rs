@@ -113,9 +113,10 @@ pub fn resize_bilinear_i8(
         let (down, right) = (y.fraction, x.fraction);
         let (up, left) = (1024i32.wrapping_sub(down), 1024i32.wrapping_sub(right));
         let corner = |y, x, vertical: i32, horizontal| {
-            p.shape.pixel(image, y, x).iter().map(move |&v| {
-                i32::from(v).wrapping_mul(vertical).wrapping_mul(horizontal)
-            })
+            p.shape
+                .pixel(image, y, x)
+                .iter()
+                .map(move |&v| i32::from(v).wrapping_mul(vertical).wrapping_mul(horizontal))
         };
         // Weights that lie outside 0 ..= 1024 may wrap around, but then they are applied to equal values, and the
         // sum is in range again.
@@ -201,4 +202,79 @@ pub fn resize_nearest(
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: ResizeShape = ResizeShape { batch: 1, in_h: 3, in_w: 2, out_h: 4, out_w: 5, channels: 2 };
+
+    fn bilinear(scale_h: i32, scale_w: i32, half_pixel_centers: bool) -> [i8; 40] {
+        let p = ResizeBilinear { shape: SHAPE, scale_h, scale_w, half_pixel_centers };
+        let mut output = [0; 40];
+        let image = [-58, 38, 100, -88, -78, 51, -128, 49, 9, -65, -115, 60];
+        resize_bilinear_i8(&p, &image, &mut output).unwrap();
+        output
+    }
+
+    #[test]
+    fn bilinear_i8() {
+        // Expected values: TensorFlow Lite Micro, plain, with aligned corners, and with half-pixel centres.
+        let corner = [
+            -58, 38, 5, -12, 69, -63, 100, -88, 100, -88, -73, 48, -72, 35, -71, 21, -71, 15, -71, 15, -35,
+            -7, -69, 18, -104, 42, -122, 55, -122, 55, 9, -65, -41, -15, -90, 35, -115, 60, -115, 60,
+        ];
+        assert_eq!(bilinear(768, 410, false), corner);
+        let aligned = [
+            -58, 38, -19, 7, 21, -25, 61, -57, 100, -88, -71, 47, -67, 36, -62, 25, -57, 14, -52, 3, -49, 12,
+            -68, 22, -86, 32, -105, 43, -124, 53, 9, -65, -22, -34, -53, -3, -84, 29, -115, 60,
+        ];
+        assert_eq!(bilinear(683, 256, false), aligned);
+        let centre = [
+            -58, 38, -42, 25, 21, -25, 84, -76, 100, -88, -71, 46, -68, 41, -56, 22, -45, 2, -43, -2, -45, 8,
+            -53, 12, -84, 30, -115, 49, -123, 53, 9, -65, -3, -52, -53, -2, -103, 48, -115, 60,
+        ];
+        assert_eq!(bilinear(768, 410, true), centre);
+    }
+
+    #[test]
+    fn hostile_scales_stay_inside_the_image() {
+        for scale in [i32::MIN, -5000, 5000, i32::MAX] {
+            bilinear(scale, scale, true);
+        }
+        for scale in [f32::NAN, f32::INFINITY, -1e30, 1e30] {
+            let shape = ResizeShape { channels: 1, ..SHAPE };
+            let p = ResizeBilinear { shape, scale_h: scale, scale_w: scale, half_pixel_centers: true };
+            resize_bilinear_f32(&p, &[1.0; 6], &mut [0.0; 20]).unwrap();
+        }
+    }
+
+    #[test]
+    fn bilinear_f32() {
+        let shape = ResizeShape { batch: 2, in_h: 1, in_w: 2, out_h: 1, out_w: 4, channels: 1 };
+        let mut p = ResizeBilinear { shape, scale_h: 1.0, scale_w: 0.5, half_pixel_centers: false };
+        let mut output = [0.0; 8];
+        resize_bilinear_f32(&p, &[1.0, 3.0, -1.0, 0.0], &mut output).unwrap();
+        assert_eq!(output, [1.0, 2.0, 3.0, 3.0, -1.0, -0.5, 0.0, 0.0]);
+        p.half_pixel_centers = true;
+        resize_bilinear_f32(&p, &[1.0, 3.0, -1.0, 0.0], &mut output).unwrap();
+        assert_eq!(output, [1.0, 1.5, 2.5, 3.0, -1.0, -0.75, -0.25, 0.0]);
+        assert_eq!(resize_bilinear_f32(&p, &[1.0; 3], &mut output), Err(KernelError::Shape));
+        let empty = ResizeBilinear { shape: ResizeShape { in_w: 0, ..p.shape.clone() }, ..p };
+        assert_eq!(resize_bilinear_f32(&empty, &[], &mut output), Err(KernelError::Shape));
+    }
+
+    #[test]
+    fn nearest() {
+        let shape = ResizeShape { batch: 1, in_h: 2, in_w: 2, out_h: 3, out_w: 2, channels: 2 };
+        let mut output = [0; 12];
+        let image = [1, 2, 3, 4, 5, 6, 7, 8];
+        resize_nearest(&shape, &[0, 0, 1], &[1, 0], &image, &mut output).unwrap();
+        assert_eq!(output, [3, 4, 1, 2, 3, 4, 1, 2, 7, 8, 5, 6]);
+        let error = resize_nearest(&shape, &[0, 2, 1], &[1, 0], &image, &mut output);
+        assert_eq!(error, Err(KernelError::Parameter));
+        let error = resize_nearest(&shape, &[0, 1], &[1, 0], &image, &mut output);
+        assert_eq!(error, Err(KernelError::Shape));
+    }
 }

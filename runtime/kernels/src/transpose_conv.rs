@@ -4,9 +4,9 @@
 //! of accumulators as large as the output; the sums are the same.
 
 use crate::KernelError;
-use crate::conv::{Activation, BLOCK, Conv2D, at, filter_block, quotient, section};
+use crate::conv::{Activation, BLOCK, Conv2D, at, filter_block};
 use crate::fixed::ChannelMultipliers;
-use crate::window::Window;
+use crate::window::{Window, part};
 
 /// Transposed 2-D convolution of int8: input `[batch, in_h, in_w, in_c]`, weights `[out_c, k_h, k_w, in_c]`, output
 /// `[batch, out_h, out_w, out_c]`. Input pixel `(y, x)` reaches the output pixels from
@@ -79,11 +79,11 @@ struct Reach {
 impl Reach {
     #[inline(always)]
     fn new(output: usize, pad: usize, stride: usize, kernel: usize, extent: usize) -> Self {
-        let distance = output + pad;
-        let nearest = quotient(distance, stride);
+        let (distance, stride) = (output + pad, stride.max(1));
+        let nearest = distance / stride;
         let position = nearest.min(extent.saturating_sub(1));
         let tap = distance - position * stride;
-        let taps_left = quotient(kernel.saturating_sub(tap) + stride - 1, stride);
+        let taps_left = kernel.saturating_sub(tap).div_ceil(stride);
         Reach { position, tap, count: taps_left.min(position + 1) }
     }
 }
@@ -104,7 +104,7 @@ fn transpose_conv<T: Activation>(
     let zero_point = p.input_zero_point as i16;
     let mut pixels = output.chunks_exact_mut(w.out_c.max(1));
     for index in 0..w.batch {
-        let image = section(input, index * image_len, image_len);
+        let image = part(input, index * image_len, image_len);
         for y in 0..w.out_h {
             let rows = Reach::new(y, w.pad_top, w.stride_h, w.k_h, w.in_h);
             for x in 0..w.out_w {
@@ -115,17 +115,16 @@ fn transpose_conv<T: Activation>(
                     for row in 0..rows.count {
                         for column in 0..columns.count {
                             let pixel = (rows.position - row) * w.in_w + columns.position - column;
-                            let tap = (rows.tap + row * w.stride_h) * w.k_w + columns.tap + column * w.stride_w;
-                            let vector = section(image, pixel * w.in_c, w.in_c);
-                            let filters = filters.map(|filter| section(filter, tap * w.in_c, w.in_c));
-                            let parts = T::dot(vector, zero_point, filters);
-                            // `- zw * sum(x - zx)`
-                            let shared = match p.weights_zero_point {
-                                0 => 0,
-                                zero_point => centred_sum(vector, p.input_zero_point).wrapping_mul(-zero_point),
-                            };
-                            for (sum, part) in sums.iter_mut().zip(parts) {
-                                *sum = T::add(*sum, T::add(part, T::Sum::from(shared)));
+                            let tap =
+                                (rows.tap + row * w.stride_h) * w.k_w + columns.tap + column * w.stride_w;
+                            let vector = part(image, pixel * w.in_c, w.in_c);
+                            let filters = filters.map(|filter| part(filter, tap * w.in_c, w.in_c));
+                            sums = T::dot(sums, vector, zero_point, filters);
+                            if p.weights_zero_point != 0 {
+                                // `- zw * sum(x - zx)`
+                                let shared =
+                                    centred_sum(vector, zero_point).wrapping_mul(-p.weights_zero_point);
+                                sums = sums.map(|sum| T::add(sum, T::Sum::from(shared)));
                             }
                         }
                     }
@@ -140,6 +139,6 @@ fn transpose_conv<T: Activation>(
 
 /// `sum(x - zero_point)`
 #[inline(never)]
-fn centred_sum<T: Activation>(vector: &[T], zero_point: i32) -> i32 {
-    vector.iter().fold(0i32, |sum, &x| sum.wrapping_add(x.into()).wrapping_sub(zero_point))
+fn centred_sum<T: Activation>(vector: &[T], zero_point: i16) -> i32 {
+    vector.iter().fold(0i32, |sum, &x| sum.wrapping_add(x.into()).wrapping_sub(i32::from(zero_point)))
 }

@@ -1,5 +1,6 @@
 """Runs a model through an oracle in a process of its own, because a check that fails inside aborts the process."""
 
+import ctypes
 import multiprocessing
 import os
 import tempfile
@@ -12,12 +13,12 @@ class Refused(Exception):
     """The oracle does not take this model; the text is the oracle's own last message."""
 
 
-def run_tflm(model, samples, stateful):
+def run_tflm(model, samples):
     """`samples`: one list of input arrays per step, grouped by sequence. Gives the outputs in the same grouping."""
     from tflite_micro.python.tflite_micro import runtime
 
-    def sequence(steps, arena):
-        interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena)
+    def sequence(steps):
+        interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
         results = []
         for inputs in steps:
             for i, array in enumerate(inputs):
@@ -27,17 +28,10 @@ def run_tflm(model, samples, stateful):
         return results
 
     count = output_count(model)
-    first = [sequence(steps, ARENA_BYTES) for steps in samples]
-    # A second run in another arena shows results that depend on memory nobody wrote.
-    second = [sequence(steps, ARENA_BYTES + 4096) for steps in samples]
-    for a, b in zip(first, second):
-        for x, y in zip(a, b):
-            if any(p.tobytes() != q.tobytes() for p, q in zip(x, y)):
-                raise RuntimeError("result is not reproducible")
-    return first
+    return [sequence(steps) for steps in samples]
 
 
-def run_litert(model, samples, stateful):
+def run_litert(model, samples):
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     results = []
@@ -59,6 +53,25 @@ def run_litert(model, samples, stateful):
     return results
 
 
+def run_twice(run, model, samples):
+    """Two runs, with fresh memory filled in two ways, show results that depend on memory that nobody wrote."""
+    first, second = [], []
+    for results, pattern in ((first, 0x5A), (second, 0xC3)):
+        fill_fresh_memory(pattern)
+        results.extend(run(model, samples))
+    for a, b in zip(first, second):
+        for x, y in zip(a, b):
+            if any(p.tobytes() != q.tobytes() for p, q in zip(x, y)):
+                raise RuntimeError("result depends on uninitialized memory")
+    return first
+
+
+def fill_fresh_memory(pattern):
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # GNU libc; elsewhere the check is weaker
+        libc.mallopt(-6, pattern)  # M_PERTURB
+
+
 def output_count(model):
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
@@ -73,9 +86,9 @@ def _serve(connection, oracle, log):
     os.dup2(log, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     while True:
-        model, samples, stateful = connection.recv()
+        model, samples = connection.recv()
         try:
-            connection.send(("ok", ORACLES[oracle](model, samples, stateful)))
+            connection.send(("ok", run_twice(ORACLES[oracle], model, samples)))
         except Exception as error:  # every failure of the oracle is an answer
             connection.send(("refused", str(error)))
 
@@ -89,7 +102,7 @@ class Oracle:
         self.log = tempfile.TemporaryFile()
         self.context = multiprocessing.get_context("fork")
 
-    def run(self, model, samples, stateful):
+    def run(self, model, samples):
         """Raises Refused when the oracle gives an error, dies or hangs."""
         if self.process is None:
             self.connection, child = self.context.Pipe()
@@ -100,7 +113,7 @@ class Oracle:
             child.close()
         self.log.seek(0)
         self.log.truncate()
-        self.connection.send((model, samples, stateful))
+        self.connection.send((model, samples))
         if not self.connection.poll(TIMEOUT_S):
             self.process.kill()
             self._forget()

@@ -122,7 +122,11 @@ impl<'g> Lowering<'g> {
 
     /// The node's operand `index`, which must be there.
     pub(crate) fn input(&self, node: &Node, index: usize) -> Result<ValueId, Unsupported> {
-        node.inputs.get(index).copied().flatten().ok_or_else(|| Unsupported::new(format!("operand {index} is missing")))
+        node.inputs
+            .get(index)
+            .copied()
+            .flatten()
+            .ok_or_else(|| Unsupported::new(format!("operand {index} is missing")))
     }
 
     /// The node's operand `index`, which may be left out.
@@ -145,7 +149,8 @@ impl<'g> Lowering<'g> {
             Some(data) => Storage::Constant(data.clone()),
             None => Storage::Temporary,
         };
-        let tensor = self.add(value.dtype, &value.shape, value.scale_and_zero_point().unwrap_or((0.0, 0)), storage);
+        let tensor =
+            self.add(value.dtype, &value.shape, value.scale_and_zero_point().unwrap_or((0.0, 0)), storage);
         self.tensors.insert(id, tensor);
         tensor
     }
@@ -159,7 +164,12 @@ impl<'g> Lowering<'g> {
     }
 
     /// A new constant.
-    pub(crate) fn constant<T: bytemuck::NoUninit>(&mut self, dtype: DType, shape: &[usize], data: &[T]) -> TensorId {
+    pub(crate) fn constant<T: bytemuck::NoUninit>(
+        &mut self,
+        dtype: DType,
+        shape: &[usize],
+        data: &[T],
+    ) -> TensorId {
         debug_assert_eq!(dtype.size(), size_of::<T>());
         let bytes: Rc<[u8]> = bytemuck::cast_slice(data).into();
         self.add(dtype, shape, (0.0, 0), Storage::Constant(bytes))

@@ -259,7 +259,12 @@ fn zero_element(cx: &Lowering<'_>, id: ValueId) -> Result<Vec<u8>, Unsupported> 
     })
 }
 
-pub(super) fn mirror_pad(cx: &mut Lowering<'_>, node: &Node, pads: &[[usize; 2]], mode: MirrorMode) -> Lowered {
+pub(super) fn mirror_pad(
+    cx: &mut Lowering<'_>,
+    node: &Node,
+    pads: &[[usize; 2]],
+    mode: MirrorMode,
+) -> Lowered {
     let (from, to) = (cx.input(node, 0)?, cx.output(node, 0)?);
     same_quantization(cx, from, to)?;
     let (input, output) = (cx.tensor(from), cx.tensor(to));
@@ -360,7 +365,8 @@ fn join(
         let offset = position as i64 * out_strides[axis];
         position += shape[axis];
         let temporary = matches!(cx.program.tensors[usize::from(input)].storage, Storage::Temporary);
-        let free = temporary && !cx.graph.is_input(from) && !inputs[..index].contains(&from) && input != output;
+        let free =
+            temporary && !cx.graph.is_input(from) && !inputs[..index].contains(&from) && input != output;
         if contiguous && free {
             let offset = offset as usize * cx.value(to).dtype.size();
             cx.program.tensors[usize::from(input)].storage = Storage::View { of: output, offset };
@@ -446,7 +452,12 @@ pub(super) fn broadcast_to(cx: &mut Lowering<'_>, node: &Node) -> Lowered {
 
 /// Axis 0 of the batched side counts block offsets in its outer part and batches in its inner part. For each
 /// block offset the elements that belong together lie a block apart in the other tensor.
-pub(super) fn batch_to_space(cx: &mut Lowering<'_>, node: &Node, block: &[usize], crops: &[[usize; 2]]) -> Lowered {
+pub(super) fn batch_to_space(
+    cx: &mut Lowering<'_>,
+    node: &Node,
+    block: &[usize],
+    crops: &[[usize; 2]],
+) -> Lowered {
     let (from, to) = (cx.input(node, 0)?, cx.output(node, 0)?);
     same_quantization(cx, from, to)?;
     let (batched, spatial) = (cx.value(from).shape.clone(), cx.value(to).shape.clone());
@@ -457,7 +468,12 @@ pub(super) fn batch_to_space(cx: &mut Lowering<'_>, node: &Node, block: &[usize]
     Ok(())
 }
 
-pub(super) fn space_to_batch(cx: &mut Lowering<'_>, node: &Node, block: &[usize], pads: &[[usize; 2]]) -> Lowered {
+pub(super) fn space_to_batch(
+    cx: &mut Lowering<'_>,
+    node: &Node,
+    block: &[usize],
+    pads: &[[usize; 2]],
+) -> Lowered {
     let (from, to) = (cx.input(node, 0)?, cx.output(node, 0)?);
     same_quantization(cx, from, to)?;
     let (spatial, batched) = (cx.value(from).shape.clone(), cx.value(to).shape.clone());
@@ -492,7 +508,12 @@ impl Side {
 }
 
 /// For every block offset the elements that the batched and the spatial tensor share.
-fn block_moves(batched: &[usize], spatial: &[usize], block: &[usize], margin: &[[usize; 2]]) -> Vec<(Side, Side)> {
+fn block_moves(
+    batched: &[usize],
+    spatial: &[usize],
+    block: &[usize],
+    margin: &[[usize; 2]],
+) -> Vec<(Side, Side)> {
     let (batched_strides, spatial_strides) = (strides(batched), strides(spatial));
     let batch = spatial[0];
     let offsets: usize = block.iter().product();
@@ -511,7 +532,8 @@ fn block_moves(batched: &[usize], spatial: &[usize], block: &[usize], margin: &[
             rest /= block[k];
             // Element i of the batched axis is element i * block + shift - margin of the spatial one.
             let first = margin[k][0].saturating_sub(shift).div_ceil(block[k]);
-            let end = (spatial[axis] + margin[k][0]).saturating_sub(shift).div_ceil(block[k]).min(batched[axis]);
+            let end =
+                (spatial[axis] + margin[k][0]).saturating_sub(shift).div_ceil(block[k]).min(batched[axis]);
             inside.counts[axis] = end.saturating_sub(first);
             inside.offset += first as i64 * batched_strides[axis];
             let start = (first * block[k] + shift) as i64 - margin[k][0] as i64;
@@ -548,7 +570,11 @@ fn depth_sides(deep: &[usize], wide: &[usize], block: usize) -> Result<(Side, Si
     let (d, w) = (strides(deep), strides(wide));
     let (step, channel) = (block as i64, channels as i64);
     let counts = vec![batch, rows, columns, block, block, channels];
-    let deep = Side { counts: counts.clone(), offset: 0, strides: vec![d[0], d[1], d[2], step * channel, channel, 1] };
+    let deep = Side {
+        counts: counts.clone(),
+        offset: 0,
+        strides: vec![d[0], d[1], d[2], step * channel, channel, 1],
+    };
     let wide = Side { counts, offset: 0, strides: vec![w[0], w[1] * step, w[2] * step, w[1], w[2], 1] };
     Ok((deep, wide))
 }
@@ -560,8 +586,11 @@ pub(super) fn read_variable(cx: &mut Lowering<'_>, node: &Node, state: StateId) 
     if elements != expected.shape.iter().product::<usize>() || cx.value(to).dtype != expected.dtype {
         return unsupported("the variable is read with another shape or type than it is assigned with");
     }
-    let first_write =
-        cx.graph.nodes.iter().position(|node| matches!(node.op, Op::AssignVariable(written) if written == state));
+    let first_write = cx
+        .graph
+        .nodes
+        .iter()
+        .position(|node| matches!(node.op, Op::AssignVariable(written) if written == state));
     if first_write.is_none_or(|write| cx.position() < write && last_use(cx, to) <= write) {
         cx.make_view(to, tensor, 0);
         return Ok(());

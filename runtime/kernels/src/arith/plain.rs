@@ -118,12 +118,7 @@ pub fn arith_i64(
 }
 
 #[inline(always)]
-fn arith<T: Number>(
-    p: &Arith<T>,
-    a: Option<&[T]>,
-    b: &[T],
-    output: &mut [T],
-) -> Result<(), KernelError> {
+fn arith<T: Number>(p: &Arith<T>, a: Option<&[T]>, b: &[T], output: &mut [T]) -> Result<(), KernelError> {
     let (min, max) = (p.min, p.max);
     // Comparisons rather than `max` and `min` calls: those would replace not-a-number by a bound.
     let clamp = |value: T| {
@@ -160,7 +155,8 @@ mod tests {
 
     #[test]
     fn f32_operators_with_activation() {
-        let expected = [[5.0, 6.0], [-1.0, 6.0], [6.0, 3.5], [0.667, 6.0], [2.0, 0.5], [3.0, 6.0], [1.0, 6.0]];
+        let expected =
+            [[5.0, 6.0], [-1.0, 6.0], [6.0, 3.5], [0.667, 6.0], [2.0, 0.5], [3.0, 6.0], [1.0, 6.0]];
         for (op, expected) in ALL.into_iter().zip(expected) {
             let p = Arith { shape: Broadcast::same(2), op, min: -1.0, max: 6.0 };
             let mut output = [2.0, 7.0];

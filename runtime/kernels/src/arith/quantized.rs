@@ -87,16 +87,16 @@ pub fn add_i8(p: &QuantizedAdd, a: Option<&[i8]>, b: &[i8], output: &mut [i8]) -
 }
 
 /// Sum or difference of int16 values.
-pub fn add_i16(p: &QuantizedAdd, a: Option<&[i16]>, b: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+pub fn add_i16(
+    p: &QuantizedAdd,
+    a: Option<&[i16]>,
+    b: &[i16],
+    output: &mut [i16],
+) -> Result<(), KernelError> {
     add(p, a, b, output)
 }
 
-fn add<T: Narrow>(
-    p: &QuantizedAdd,
-    a: Option<&[T]>,
-    b: &[T],
-    output: &mut [T],
-) -> Result<(), KernelError> {
+fn add<T: Narrow>(p: &QuantizedAdd, a: Option<&[T]>, b: &[T], output: &mut [T]) -> Result<(), KernelError> {
     p.check()?;
     let sign = if p.subtract { -1 } else { 1 };
     combine(&p.shape, a, b, output, |a, b| {
@@ -144,16 +144,16 @@ pub fn mul_i8(p: &QuantizedMul, a: Option<&[i8]>, b: &[i8], output: &mut [i8]) -
 }
 
 /// Product of int16 values.
-pub fn mul_i16(p: &QuantizedMul, a: Option<&[i16]>, b: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+pub fn mul_i16(
+    p: &QuantizedMul,
+    a: Option<&[i16]>,
+    b: &[i16],
+    output: &mut [i16],
+) -> Result<(), KernelError> {
     mul(p, a, b, output)
 }
 
-fn mul<T: Narrow>(
-    p: &QuantizedMul,
-    a: Option<&[T]>,
-    b: &[T],
-    output: &mut [T],
-) -> Result<(), KernelError> {
+fn mul<T: Narrow>(p: &QuantizedMul, a: Option<&[T]>, b: &[T], output: &mut [T]) -> Result<(), KernelError> {
     p.output.factor.check()?;
     combine(&p.shape, a, b, output, |a, b| {
         let a = a.into().wrapping_sub(p.a_zero_point);
@@ -222,4 +222,192 @@ fn min_max<T: Narrow>(
     output: &mut [T],
 ) -> Result<(), KernelError> {
     if maximum { combine(shape, a, b, output, T::max) } else { combine(shape, a, b, output, T::min) }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+
+    // Expected values: TensorFlow Lite Micro on single-operator models. The scales are 0.05, 0.021 and (output)
+    // 0.06, 0.06, 0.06, 0.6 for int8, and 0.0005, 0.0011 and 0.0013, 0.0013, 0.013, 0.13 for int16 sums, differences,
+    // products and squared differences; the zero points of int8 are 3, -7 and 12, or -100 for squared differences.
+    const A8: [i8; 8] = [-128, -100, -37, -1, 0, 64, 99, 127];
+    const B8: [i8; 8] = [127, -128, 55, 0, -3, 17, -90, 127];
+    const A16: [i16; 8] = [-32768, -12345, -7, 0, 1, 300, 20000, 32767];
+    const B16: [i16; 8] = [32767, -32768, 1, 0, -1, -999, 12345, 32767];
+
+    fn operand(zero_point: i32, multiplier: i32, shift: i32) -> Operand {
+        Operand { zero_point, factor: Multiplier { multiplier, shift } }
+    }
+
+    fn sum_i8() -> QuantizedAdd {
+        QuantizedAdd {
+            shape: Broadcast::same(8),
+            left_shift: 20,
+            a: operand(3, 1_073_741_824, 0),
+            b: operand(-7, 1_803_886_213, -2),
+            subtract: false,
+            output: operand(12, 1_789_569_773, -19),
+            min: -128,
+            max: 127,
+        }
+    }
+
+    fn sum_i16() -> QuantizedAdd {
+        QuantizedAdd {
+            shape: Broadcast::same(8),
+            left_shift: 15,
+            a: operand(0, 1_952_257_965, -2),
+            b: operand(0, 1_073_741_824, 0),
+            subtract: false,
+            output: operand(0, 1_817_101_534, -14),
+            min: i16::MIN.into(),
+            max: i16::MAX.into(),
+        }
+    }
+
+    #[test]
+    fn sums_and_differences() {
+        let mut output = [0; 8];
+        add_i8(&sum_i8(), Some(&A8), &B8, &mut output).unwrap();
+        assert_eq!(output, [-50, -116, 0, 11, 11, 71, 63, 127]);
+
+        let difference = QuantizedAdd {
+            b: operand(-7, 1_803_886_208, -2),
+            subtract: true,
+            output: operand(12, 1_789_569_792, -19),
+            ..sum_i8()
+        };
+        output = A8;
+        add_i8(&difference, None, &B8, &mut output).unwrap();
+        assert_eq!(output, [-128, -31, -43, 6, 8, 54, 121, 68]);
+
+        let mut output = A16;
+        add_i16(&sum_i16(), None, &B16, &mut output).unwrap();
+        assert_eq!(output, [15123, -32475, -2, 0, 0, -730, 18138, 32767]);
+    }
+
+    #[test]
+    fn a_broadcast_sum_with_relu() {
+        let mut shape = Broadcast::same(8);
+        shape.a[4] = 2;
+        let p = QuantizedAdd { shape, min: 12, ..sum_i8() };
+        let mut output = [0; 16];
+        output[..8].copy_from_slice(&A8);
+        output[8..].copy_from_slice(&B8);
+        add_i8(&p, None, &A8, &mut output).unwrap();
+        assert_eq!(output, [12, 12, 12, 12, 12, 88, 127, 127, 73, 12, 45, 12, 12, 49, 12, 127]);
+    }
+
+    #[test]
+    fn products_and_quotients() {
+        let p = QuantizedMul {
+            shape: Broadcast::same(8),
+            a_zero_point: 3,
+            b_zero_point: -7,
+            output: operand(12, 1_202_590_871, -5),
+            min: -128,
+            max: 127,
+        };
+        let mut output = A8;
+        mul_i8(&p, None, &B8, &mut output).unwrap();
+        assert_eq!(output, [-128, 127, -31, 11, 12, 38, -127, 127]);
+
+        let quotient = QuantizedMul { output: operand(12, 1_331_525_120, 6), ..p };
+        div_i8(&quotient, Some(&A8), &B8, &mut output).unwrap();
+        assert_eq!(output, [-27, 46, -14, -11, -18, 113, -34, 49]);
+
+        let p = QuantizedMul {
+            shape: Broadcast::same(8),
+            a_zero_point: 0,
+            b_zero_point: 0,
+            output: operand(0, 1_488_569_620, -14),
+            min: i16::MIN.into(),
+            max: i16::MAX.into(),
+        };
+        let mut output = [0; 8];
+        mul_i16(&p, Some(&A16), &B16, &mut output).unwrap();
+        assert_eq!(output, [-32768, 17114, 0, 0, 0, -13, 10446, 32767]);
+    }
+
+    #[test]
+    fn squared_differences() {
+        let p = QuantizedAdd { left_shift: 7, output: operand(-100, 1_145_324_601, -19), ..sum_i8() };
+        let mut output = [0; 8];
+        squared_difference_i8(&p, Some(&A8), &B8, &mut output).unwrap();
+        assert_eq!(output, [46, -89, -82, -100, -100, -89, -29, -81]);
+
+        let p = QuantizedAdd { left_shift: 0, output: operand(0, 1_309_941_272, -14), ..sum_i16() };
+        let mut output = A16;
+        squared_difference_i16(&p, None, &B16, &mut output).unwrap();
+        assert_eq!(output, [21144, 6864, 0, 0, 0, 12, 99, 2974]);
+    }
+
+    #[test]
+    fn a_vanishing_quotient_is_the_zero_point() {
+        // 1 / 255 · 2^-12 needs a shift of more than 31 bits.
+        let p = QuantizedMul {
+            shape: Broadcast::same(1),
+            a_zero_point: 0,
+            b_zero_point: -128,
+            output: operand(5, 1 << 30, -11),
+            min: -128,
+            max: 127,
+        };
+        let mut output = [1];
+        div_i8(&p, None, &[127], &mut output).unwrap();
+        assert_eq!(output, [5]);
+        // And one that is far beyond the range saturates.
+        output = [100];
+        div_i8(&QuantizedMul { output: operand(5, 1 << 30, 31), ..p }, None, &[-127], &mut output).unwrap();
+        assert_eq!(output, [127]);
+    }
+
+    #[test]
+    fn minimum_and_maximum() {
+        let mut output = A8;
+        min_max_i8(&Broadcast::same(8), true, None, &B8, &mut output).unwrap();
+        assert_eq!(output, [127, -100, 55, 0, 0, 64, 99, 127]);
+        let scalar = Broadcast { b: [1; 6], ..Broadcast::same(8) };
+        let mut output = [0; 8];
+        min_max_i16(&scalar, false, Some(&A16), &[3], &mut output).unwrap();
+        assert_eq!(output, [-32768, -12345, -7, 0, 1, 3, 3, 3]);
+    }
+
+    #[test]
+    fn refuses_wide_shifts() {
+        let error = Err(KernelError::Parameter);
+        let p = QuantizedAdd { left_shift: 32, ..sum_i8() };
+        assert_eq!(add_i8(&p, None, &B8, &mut [0; 8]), error);
+        let p = QuantizedAdd { b: operand(0, 1, -32), ..sum_i8() };
+        assert_eq!(squared_difference_i8(&p, None, &B8, &mut [0; 8]), error);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_parameters_do_not_panic(
+            a: [i8; 4], b: [i8; 4], words: [i32; 8], shifts in prop::array::uniform3(-31..=31), left_shift in 0..=31u32
+        ) {
+            let [za, zb, zo, ma, mb, mo, min, max] = words;
+            let shape = Broadcast::same(4);
+            let add = QuantizedAdd {
+                shape: shape.clone(),
+                left_shift,
+                a: operand(za, ma, shifts[0]),
+                b: operand(zb, mb, shifts[1]),
+                subtract: true,
+                output: operand(zo, mo, shifts[2]),
+                min,
+                max,
+            };
+            let mul = QuantizedMul { shape, a_zero_point: za, b_zero_point: zb, output: add.output, min, max };
+            let mut output = [0; 4];
+            add_i8(&add, Some(&a), &b, &mut output).unwrap();
+            squared_difference_i8(&add, Some(&a), &b, &mut output).unwrap();
+            mul_i8(&mul, Some(&a), &b, &mut output).unwrap();
+            div_i8(&mul, Some(&a), &b, &mut output).unwrap();
+        }
+    }
 }

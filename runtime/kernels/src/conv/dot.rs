@@ -1,13 +1,13 @@
 //! The inner loop of all layers with int8 weights: one run of input values against a block of filters.
 
-use super::section;
+use crate::window::part;
 
 /// Output channels computed together, so that an input value is loaded once for all of them. Four accumulators,
 /// five pointers and the operands just fit the registers of a Cortex-M.
 pub(crate) const BLOCK: usize = 4;
 
 /// An activation type, with the accumulator that TensorFlow Lite Micro gives it.
-pub(crate) trait Activation: Copy + Into<i32> {
+pub(crate) trait Activation: Copy + Into<i32> + From<i8> {
     /// `i32` or `i64`; wraps around.
     type Sum: Copy + Default + From<i32>;
 
@@ -17,9 +17,14 @@ pub(crate) trait Activation: Copy + Into<i32> {
     /// `a + x * w`.
     fn multiply_add(a: Self::Sum, x: Self, w: i8) -> Self::Sum;
 
-    /// `sum((x - zero_point) * w)` for each of the filters, which are as long as `x`. `zero_point` is an int8 and
-    /// 0 for int16 activations.
-    fn dot(x: &[Self], zero_point: i16, filters: [&[i8]; BLOCK]) -> [Self::Sum; BLOCK];
+    /// Adds `sum((x - zero_point) * w)` to the sum of each filter. The filters are as long as `x`; `zero_point` is
+    /// an int8, and 0 for int16 activations.
+    fn dot(
+        sums: [Self::Sum; BLOCK],
+        x: &[Self],
+        zero_point: i16,
+        filters: [&[i8]; BLOCK],
+    ) -> [Self::Sum; BLOCK];
 }
 
 impl Activation for i8 {
@@ -36,8 +41,8 @@ impl Activation for i8 {
     }
 
     #[inline(always)]
-    fn dot(x: &[i8], zero_point: i16, filters: [&[i8]; BLOCK]) -> [i32; BLOCK] {
-        dot(x.iter().map(|&x| i16::from(x).wrapping_sub(zero_point)), filters)
+    fn dot(sums: [i32; BLOCK], x: &[i8], zero_point: i16, filters: [&[i8]; BLOCK]) -> [i32; BLOCK] {
+        dot(sums, x.iter().map(|&x| i16::from(x).wrapping_sub(zero_point)), filters)
     }
 }
 
@@ -58,12 +63,11 @@ impl Activation for i16 {
     }
 
     #[inline(always)]
-    fn dot(x: &[i16], _zero_point: i16, filters: [&[i8]; BLOCK]) -> [i64; BLOCK] {
-        let mut sums = [0i64; BLOCK];
+    fn dot(mut sums: [i64; BLOCK], x: &[i16], _zero_point: i16, filters: [&[i8]; BLOCK]) -> [i64; BLOCK] {
         for (index, x) in x.chunks(SAFE_PRODUCTS).enumerate() {
-            let filters = filters.map(|filter| section(filter, index * SAFE_PRODUCTS, x.len()));
-            for (sum, part) in sums.iter_mut().zip(dot(x.iter().copied(), filters)) {
-                *sum += i64::from(part);
+            let filters = filters.map(|filter| part(filter, index * SAFE_PRODUCTS, x.len()));
+            for (sum, products) in sums.iter_mut().zip(dot([0; BLOCK], x.iter().copied(), filters)) {
+                *sum = sum.wrapping_add(i64::from(products));
             }
         }
         sums
@@ -73,17 +77,16 @@ impl Activation for i16 {
 /// The multiply-accumulate loop. Plain zips over slices: no index to check, and a form that compilers turn into
 /// `smlabb` on Cortex-M4 and into `pmaddwd` on x86.
 #[inline(always)]
-fn dot(x: impl Iterator<Item = i16>, [a, b, c, d]: [&[i8]; BLOCK]) -> [i32; BLOCK] {
-    let mut sums = [0i32; BLOCK];
-    let [sum_a, sum_b, sum_c, sum_d] = &mut sums;
+fn dot(sums: [i32; BLOCK], x: impl Iterator<Item = i16>, [a, b, c, d]: [&[i8]; BLOCK]) -> [i32; BLOCK] {
+    let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = sums;
     for ((((x, &a), &b), &c), &d) in x.zip(a).zip(b).zip(c).zip(d) {
         let x = i32::from(x);
-        *sum_a = sum_a.wrapping_add(x * i32::from(a));
-        *sum_b = sum_b.wrapping_add(x * i32::from(b));
-        *sum_c = sum_c.wrapping_add(x * i32::from(c));
-        *sum_d = sum_d.wrapping_add(x * i32::from(d));
+        sum_a = sum_a.wrapping_add(x * i32::from(a));
+        sum_b = sum_b.wrapping_add(x * i32::from(b));
+        sum_c = sum_c.wrapping_add(x * i32::from(c));
+        sum_d = sum_d.wrapping_add(x * i32::from(d));
     }
-    sums
+    [sum_a, sum_b, sum_c, sum_d]
 }
 
 /// The filters of `count <= BLOCK` output channels from `first` on. A short block repeats its last filter: that
@@ -91,5 +94,5 @@ fn dot(x: impl Iterator<Item = i16>, [a, b, c, d]: [&[i8]; BLOCK]) -> [i32; BLOC
 #[inline(always)]
 pub(crate) fn filter_block(weights: &[i8], filter_len: usize, first: usize, count: usize) -> [&[i8]; BLOCK] {
     let last = count.saturating_sub(1);
-    core::array::from_fn(|index| section(weights, (first + index.min(last)) * filter_len, filter_len))
+    core::array::from_fn(|index| part(weights, (first + index.min(last)) * filter_len, filter_len))
 }

@@ -123,8 +123,8 @@ fn convolve<T: Activation>(
     finish: impl Fn(usize, T::Sum) -> T,
 ) {
     let window = &p.window;
-    let filter_len = window.k_h * window.k_w * quotient(window.in_c, window.groups);
-    let group_channels = quotient(window.out_c, window.groups);
+    let filter_len = window.k_h * window.k_w * window.depth();
+    let group_channels = window.out_c / window.groups.max(1);
     for_each_patch(window, input, output, |patch, pixel| {
         let padded = p.input_zero_point != 0 && !patch.is_complete();
         for group in 0..window.groups {
@@ -133,7 +133,7 @@ fn convolve<T: Activation>(
                 0 => 0,
                 zero_point => patch.sum(group, p.input_zero_point).wrapping_mul(zero_point).wrapping_neg(),
             };
-            let channels = section_mut(pixel, group * group_channels, group_channels);
+            let channels = part_mut(pixel, group * group_channels, group_channels);
             for (block, values) in channels.chunks_mut(BLOCK).enumerate() {
                 let first = group * group_channels + block * BLOCK;
                 let filters = filter_block(weights, filter_len, first, values.len());
@@ -241,21 +241,8 @@ pub(crate) fn clamp(value: i32, min: i32, max: i32) -> i32 {
     value.max(min).min(max)
 }
 
-/// `a / b` where the checks exclude `b == 0`.
+/// As [`part`](crate::window::part), mutable.
 #[inline(always)]
-pub(crate) fn quotient(a: usize, b: usize) -> usize {
-    a.checked_div(b).unwrap_or(0)
-}
-
-/// `len` elements from `start`. The checks on entry make the range valid; a lookup that returns an empty slice
-/// otherwise costs less flash than one that can panic.
-#[inline(always)]
-pub(crate) fn section<T>(slice: &[T], start: usize, len: usize) -> &[T] {
-    slice.get(start..start.wrapping_add(len)).unwrap_or_default()
-}
-
-/// As [`section`], mutable.
-#[inline(always)]
-pub(crate) fn section_mut<T>(slice: &mut [T], start: usize, len: usize) -> &mut [T] {
-    slice.get_mut(start..start.wrapping_add(len)).unwrap_or_default()
+pub(crate) fn part_mut<T>(values: &mut [T], start: usize, len: usize) -> &mut [T] {
+    values.get_mut(start..start.wrapping_add(len)).unwrap_or_default()
 }

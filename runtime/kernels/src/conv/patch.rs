@@ -1,7 +1,7 @@
 //! The part of an image that one output pixel sees.
 
-use super::{Activation, BLOCK, quotient, section};
-use crate::window::{Taps, Window};
+use super::{Activation, BLOCK};
+use crate::window::{Taps, Window, part};
 
 /// A window at one position over one image.
 pub(crate) struct Patch<'a, T> {
@@ -26,7 +26,7 @@ pub(crate) fn for_each_patch<T, U>(
     let image_len = window.in_h * window.in_w * window.in_c;
     let mut pixels = output.chunks_exact_mut(window.out_c.max(1));
     for index in 0..window.batch {
-        let image = section(input, index * image_len, image_len);
+        let image = part(input, index * image_len, image_len);
         for y in 0..window.out_h {
             let rows = window.rows(y);
             for x in 0..window.out_w {
@@ -39,7 +39,7 @@ pub(crate) fn for_each_patch<T, U>(
     }
 }
 
-impl<'a, T> Patch<'a, T> {
+impl<T> Patch<'_, T> {
     /// Whether all taps lie inside the image.
     #[inline(always)]
     pub(crate) fn is_complete(&self) -> bool {
@@ -60,51 +60,30 @@ impl<'a, T> Patch<'a, T> {
         }
     }
 
-    /// Calls `visit` for each tap outside the image with the tap's number.
-    pub(crate) fn for_each_tap_outside(&self, mut visit: impl FnMut(usize)) {
-        for row in 0..self.window.k_h {
-            let crosses_image = row.wrapping_sub(self.rows.first) < self.rows.count;
-            for column in 0..self.window.k_w {
-                if !crosses_image || column.wrapping_sub(self.columns.first) >= self.columns.count {
-                    visit(row * self.window.k_w + column);
-                }
-            }
+    /// Calls `visit` for the taps outside the image, in runs: the number of the first tap, and how many.
+    #[inline(always)]
+    pub(crate) fn for_each_run_outside(&self, mut visit: impl FnMut(usize, usize)) {
+        let (rows, columns, width) = (self.rows, self.columns, self.window.k_w);
+        if rows.count == 0 || columns.count == 0 {
+            return visit(0, self.window.k_h * width);
         }
+        let (rows_end, columns_end) = (rows.first + rows.count, columns.first + columns.count);
+        visit(0, rows.first * width);
+        for row in rows.first..rows_end {
+            visit(row * width, columns.first);
+            visit(row * width + columns_end, width - columns_end);
+        }
+        visit(rows_end * width, (self.window.k_h - rows_end) * width);
     }
 }
 
-impl<'a, T: Activation> Patch<'a, T> {
-    /// Filter elements per tap.
-    #[inline(always)]
-    fn depth(&self) -> usize {
-        quotient(self.window.in_c, self.window.groups)
-    }
-
-    /// Calls `visit` for each run of consecutive input values (of the channels of `group`) with its place in a
-    /// filter. A run is all of a filter row, unless dilation or groups tear its taps apart.
-    #[inline(always)]
-    fn for_each_run(&self, group: usize, mut visit: impl FnMut(&'a [T], usize)) {
-        let w = self.window;
-        let depth = self.depth();
-        let dense = w.groups == 1 && w.dilation_w == 1;
-        let (runs, run_len) = if dense { (1, self.columns.count * depth) } else { (self.columns.count, depth) };
-        self.for_each_row(|pixel, tap| {
-            for run in 0..runs {
-                let start = (pixel + run * w.dilation_w) * w.in_c + group * depth;
-                visit(section(self.image, start, run_len), (tap + run) * depth);
-            }
-        });
-    }
-
-    /// `sum(x * w)` over the taps inside the image, for each filter of a block.
-    #[inline(always)]
+impl<T: Activation> Patch<'_, T> {
+    /// `sum(x * w)` over the taps inside the image, for each filter of a block; `x` are the channels of `group`.
+    #[inline(never)]
     pub(crate) fn dot(&self, group: usize, filters: [&[i8]; BLOCK]) -> [T::Sum; BLOCK] {
         let mut sums = [T::Sum::default(); BLOCK];
         self.for_each_run(group, |values, at| {
-            let filters = filters.map(|filter| section(filter, at, values.len()));
-            for (sum, part) in sums.iter_mut().zip(T::dot(values, 0, filters)) {
-                *sum = T::add(*sum, part);
-            }
+            sums = T::dot(sums, values, 0, filters.map(|filter| part(filter, at, values.len())));
         });
         sums
     }
@@ -118,21 +97,40 @@ impl<'a, T: Activation> Patch<'a, T> {
                 sum = sum.wrapping_add(value.into());
             }
         });
-        let depth = self.depth() as i32;
-        self.for_each_tap_outside(|_| sum = sum.wrapping_add(depth.wrapping_mul(zero_point)));
+        let depth = self.window.depth();
+        self.for_each_run_outside(|_, taps| {
+            sum = sum.wrapping_add(((taps * depth) as i32).wrapping_mul(zero_point));
+        });
         sum
     }
 
     /// `sum(w)` of one filter over the taps outside the image.
     #[inline(never)]
     pub(crate) fn weights_outside(&self, filter: &[i8]) -> i32 {
-        let depth = self.depth();
+        let depth = self.window.depth();
         let mut sum = 0i32;
-        self.for_each_tap_outside(|tap| {
-            for &weight in section(filter, tap * depth, depth) {
+        self.for_each_run_outside(|tap, taps| {
+            for &weight in part(filter, tap * depth, taps * depth) {
                 sum = sum.wrapping_add(i32::from(weight));
             }
         });
         sum
+    }
+
+    /// Calls `visit` for each run of consecutive input values (of the channels of `group`) with its place in a
+    /// filter. A run is all of a filter row, unless dilation or groups tear its taps apart.
+    #[inline(always)]
+    fn for_each_run(&self, group: usize, mut visit: impl FnMut(&[T], usize)) {
+        let w = self.window;
+        let depth = w.depth();
+        let dense = w.groups == 1 && w.dilation_w == 1;
+        let (runs, run_len) =
+            if dense { (1, self.columns.count * depth) } else { (self.columns.count, depth) };
+        self.for_each_row(|pixel, tap| {
+            for run in 0..runs {
+                let start = (pixel + run * w.dilation_w) * w.in_c + group * depth;
+                visit(part(self.image, start, run_len), (tap + run) * depth);
+            }
+        });
     }
 }

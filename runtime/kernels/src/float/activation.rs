@@ -139,3 +139,152 @@ pub fn prelu(p: &Prelu, data: &mut [f32], alpha: &[f32]) -> Result<(), KernelErr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::super::testing::assert_close;
+    use super::*;
+
+    /// Each operator on these inputs, run by TensorFlow Lite Micro (the two ReLUs to 1 by TensorFlow Lite).
+    #[test]
+    fn functions_equal_tensorflow_lite_micro() {
+        const X: [f32; 9] = [-20.0, -3.5, -1.0, -0.25, 0.0, 0.5, 2.5, 7.25, 20.0];
+        let expected: [(Unary, [f32; 9]); 18] = [
+            (Unary::Relu, [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 2.5, 7.25, 20.0]),
+            (Unary::Relu6, [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 2.5, 6.0, 6.0]),
+            (Unary::ReluN1To1, [-1.0, -1.0, -1.0, -0.25, 0.0, 0.5, 1.0, 1.0, 1.0]),
+            (Unary::Relu0To1, [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]),
+            (Unary::LeakyRelu { alpha: 0.1 }, [-2.0, -0.35, -0.1, -0.025, 0.0, 0.5, 2.5, 7.25, 20.0]),
+            (
+                Unary::Logistic,
+                [
+                    2.0611537e-9,
+                    0.02931223,
+                    0.26894143,
+                    0.4378235,
+                    0.5,
+                    0.62245935,
+                    0.9241418,
+                    0.99929035,
+                    1.0,
+                ],
+            ),
+            (
+                Unary::Tanh,
+                [-1.0, -0.9981779, -0.7615942, -0.24491866, 0.0, 0.46211717, 0.9866143, 0.999999, 1.0],
+            ),
+            (Unary::Elu, [-1.0, -0.9698026, -0.63212055, -0.22119921, 0.0, 0.5, 2.5, 7.25, 20.0]),
+            (
+                Unary::HardSwish,
+                [-0.0, -0.0, -0.33333334, -0.114583336, 0.0, 0.29166666, 2.2916667, 7.25, 20.0],
+            ),
+            (
+                Unary::Exp,
+                [
+                    2.0611537e-9,
+                    0.030197384,
+                    0.36787945,
+                    0.7788008,
+                    1.0,
+                    1.6487212,
+                    12.182494,
+                    1408.1049,
+                    4.851652e8,
+                ],
+            ),
+            (
+                Unary::Sin,
+                [
+                    -0.9129453,
+                    0.35078323,
+                    -0.84147096,
+                    -0.24740396,
+                    0.0,
+                    0.47942555,
+                    0.5984721,
+                    0.8230809,
+                    0.9129453,
+                ],
+            ),
+            (
+                Unary::Cos,
+                [
+                    0.40808207, -0.9364567, 0.5403023, 0.9689124, 1.0, 0.87758255, -0.8011436, 0.5679242,
+                    0.40808207,
+                ],
+            ),
+            (Unary::Floor, [-20.0, -4.0, -1.0, -1.0, 0.0, 0.0, 2.0, 7.0, 20.0]),
+            (Unary::Ceil, [-20.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 8.0, 20.0]),
+            (Unary::Round, [-20.0, -4.0, -1.0, 0.0, 0.0, 0.0, 2.0, 7.0, 20.0]),
+            (Unary::Abs, [20.0, 3.5, 1.0, 0.25, 0.0, 0.5, 2.5, 7.25, 20.0]),
+            (Unary::Neg, [20.0, 3.5, 1.0, 0.25, -0.0, -0.5, -2.5, -7.25, -20.0]),
+            (Unary::Square, [400.0, 12.25, 1.0, 0.0625, 0.0, 0.25, 6.25, 52.5625, 400.0]),
+        ];
+        for (function, expected) in expected {
+            let mut data = X;
+            unary(function, &mut data);
+            std::println!("{function:?}");
+            assert_close(&data, &expected);
+        }
+    }
+
+    /// As above, on the inputs that have a logarithm and a root.
+    #[test]
+    fn logarithm_and_roots_equal_tensorflow_lite_micro() {
+        const X: [f32; 9] = [20.5, 4.0, 1.5, 0.75, 0.5, 1.0, 3.0, 7.75, 20.5];
+        let expected: [(Unary, [f32; 9]); 3] = [
+            (
+                Unary::Log,
+                [
+                    3.0204248, 1.3862944, 0.4054651, -0.2876821, -0.6931472, 0.0, 1.0986123, 2.0476928,
+                    3.0204248,
+                ],
+            ),
+            (
+                Unary::Sqrt,
+                [4.527693, 2.0, 1.2247449, 0.8660254, 0.70710677, 1.0, 1.7320508, 2.7838821, 4.527693],
+            ),
+            (
+                Unary::Rsqrt,
+                [0.22086304, 0.5, 0.81649655, 1.1547005, 1.4142135, 1.0, 0.57735026, 0.3592106, 0.22086304],
+            ),
+        ];
+        for (function, expected) in expected {
+            let mut data = X;
+            unary(function, &mut data);
+            assert_close(&data, &expected);
+        }
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        for function in [Unary::Relu, Unary::Relu6, Unary::Tanh, Unary::Logistic, Unary::Abs] {
+            let mut data = [f32::NAN];
+            unary(function, &mut data);
+            assert!(data[0].is_nan(), "{function:?}");
+        }
+    }
+
+    #[test]
+    fn prelu_repeats_slopes_along_axes_of_one() {
+        let p = Prelu { shape: [1, 2, 2, 2], alpha_shape: [1, 1, 2, 1] };
+        let mut data = [-1.0, 2.0, -3.0, -4.0, 5.0, -6.0, 7.0, -8.0];
+        prelu(&p, &mut data, &[0.5, 10.0]).unwrap();
+        assert_eq!(data, [-0.5, 2.0, -30.0, -40.0, 5.0, -3.0, 7.0, -80.0]);
+
+        let p = Prelu { alpha_shape: [1, 2, 1, 2], ..p };
+        let mut data = [-1.0; 8];
+        prelu(&p, &mut data, &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert_eq!(data, [-1.0, -2.0, -1.0, -2.0, -3.0, -4.0, -3.0, -4.0]);
+    }
+
+    #[test]
+    fn prelu_refuses_shapes_that_do_not_go_together() {
+        let p = Prelu { shape: [1, 2, 2, 2], alpha_shape: [1, 1, 1, 3] };
+        assert_eq!(prelu(&p, &mut [0.0; 8], &[0.0; 3]), Err(KernelError::Parameter));
+        let p = Prelu { alpha_shape: [1, 1, 1, 2], ..p };
+        assert_eq!(prelu(&p, &mut [0.0; 8], &[0.0; 3]), Err(KernelError::Shape));
+        assert_eq!(prelu(&p, &mut [0.0; 7], &[0.0; 2]), Err(KernelError::Shape));
+    }
+}

@@ -1,5 +1,6 @@
 //! Depthwise 2-D convolution.
 
+use super::conv::Patch;
 use super::{Weight, WindowOp, bias_at, check_weighted, rows_of};
 use crate::KernelError;
 use crate::window::{Window, part};
@@ -54,44 +55,16 @@ pub(crate) fn depthwise_image<I: Copy, W: Copy, S: Copy + Default>(
     multiply_add: impl Fn(S, I, W) -> S + Copy,
     finish: impl Fn(S, usize) -> f32,
 ) {
-    let (in_c, out_c) = (window.in_c, window.out_c);
-    let multiplier = (out_c / in_c.max(1)).max(1);
-    let mut pixels = output.chunks_exact_mut(out_c.max(1));
+    let mut pixels = output.chunks_exact_mut(window.out_c.max(1));
     for y in 0..window.out_h {
-        let rows = window.rows(y);
         for x in 0..window.out_w {
-            let columns = window.columns(x);
+            let patch = Patch { rows: window.rows(y), columns: window.columns(x) };
             let Some(pixel) = pixels.next() else { return };
             for (index, block) in pixel.chunks_mut(BLOCK).enumerate() {
                 let channel = index * BLOCK;
                 let mut sums = [S::default(); BLOCK];
-                for row in 0..rows.count {
-                    let in_row = (rows.position + row * window.dilation_h) * window.in_w + columns.position;
-                    let tap_row = (rows.first + row) * window.k_w + columns.first;
-                    for column in 0..columns.count {
-                        let position = (in_row + column * window.dilation_w) * in_c;
-                        let taps = part(weights, (tap_row + column) * out_c + channel, block.len());
-                        if multiplier == 1 {
-                            let inputs = part(image, position + channel, block.len());
-                            for ((sum, &x), &w) in sums.iter_mut().zip(inputs).zip(taps) {
-                                *sum = multiply_add(*sum, x, w);
-                            }
-                        } else {
-                            let inputs = part(image, position, in_c);
-                            let (mut source, mut used) = (channel / multiplier, channel % multiplier);
-                            for (sum, &w) in sums.iter_mut().zip(taps) {
-                                if let Some(&x) = inputs.get(source) {
-                                    *sum = multiply_add(*sum, x, w);
-                                }
-                                // Counting spares small processors a division per product.
-                                used += 1;
-                                if used == multiplier {
-                                    (source, used) = (source + 1, 0);
-                                }
-                            }
-                        }
-                    }
-                }
+                let block_sums = sums.get_mut(..block.len()).unwrap_or_default();
+                extend_sums(&patch, window, image, weights, channel, block_sums, multiply_add);
                 for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
                     *out = finish(sum, channel + i);
                 }
@@ -100,8 +73,54 @@ pub(crate) fn depthwise_image<I: Copy, W: Copy, S: Copy + Default>(
     }
 }
 
+/// Extends the sums of the output channels from `channel` on by all taps of the patch.
+// A function of its own, see the ordinary convolution's.
+#[inline(never)]
+fn extend_sums<I: Copy, W: Copy, S: Copy>(
+    patch: &Patch,
+    window: &Window,
+    image: &[I],
+    weights: &[W],
+    channel: usize,
+    sums: &mut [S],
+    multiply_add: impl Fn(S, I, W) -> S,
+) {
+    let multiplier = (window.out_c / window.in_c.max(1)).max(1);
+    let (source, used) = (channel / multiplier, channel % multiplier);
+    let sources = if multiplier == 1 { sums.len() } else { window.in_c - source };
+    for row in 0..patch.rows.count {
+        let image_row =
+            (patch.rows.position + row * window.dilation_h) * window.in_w + patch.columns.position;
+        let tap_row = (patch.rows.first + row) * window.k_w + patch.columns.first;
+        for column in 0..patch.columns.count {
+            let position = (image_row + column * window.dilation_w) * window.in_c + source;
+            let inputs = part(image, position, sources);
+            let taps = part(weights, (tap_row + column) * window.out_c + channel, sums.len());
+            if multiplier == 1 {
+                for ((sum, &x), &w) in sums.iter_mut().zip(inputs).zip(taps) {
+                    *sum = multiply_add(*sum, x, w);
+                }
+            } else {
+                // Counting spares small processors a division per product.
+                let (mut inputs, mut left) = (inputs.iter(), multiplier - used);
+                let mut input = inputs.next();
+                for (sum, &w) in sums.iter_mut().zip(taps) {
+                    if left == 0 {
+                        (input, left) = (inputs.next(), multiplier);
+                    }
+                    left -= 1;
+                    if let Some(&x) = input {
+                        *sum = multiply_add(*sum, x, w);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::super::Clamp;
     use super::super::testing::{plain, values};
     use super::*;

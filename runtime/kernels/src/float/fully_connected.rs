@@ -72,9 +72,41 @@ pub(crate) fn multiply_row<I: Copy, W: Copy, S: Copy + Default>(
         let unit = index * BLOCK;
         let filters = weights.get(unit * row.len()..).unwrap_or_default();
         let mut sums = [S::default(); BLOCK];
-        extend_sums(row, filters, row.len(), &mut sums, block.len(), multiply_add);
+        let block_sums = sums.get_mut(..block.len()).unwrap_or_default();
+        extend_sums(row, filters, row.len(), block_sums, multiply_add);
         for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
             *out = finish(sum, unit + i);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::sequence;
+    use super::*;
+
+    /// `FULLY_CONNECTED` with ReLU, run by TensorFlow Lite Micro.
+    #[test]
+    fn equals_tensorflow_lite_micro() {
+        let p = FullyConnected { rows: 2, inputs: 3, outputs: 5, clamp: Clamp::RELU };
+        let input = sequence(6, 7, 11, -5, 4.0);
+        let weights = sequence(15, 5, 7, -3, 3.0);
+        let bias = sequence(5, 1, 5, 0, 10.0);
+        let mut output = [9.0; 10];
+        fully_connected(&p, &input, &weights, Some(&bias), &mut output).unwrap();
+        assert_eq!(output, [1.5833334, 1.2666668, 0.0, 0.0, 0.31666663, 0.0, 0.0, 0.0, 0.0, 1.4833333]);
+    }
+
+    #[test]
+    fn refuses_slices_that_do_not_fit() {
+        let p = FullyConnected { rows: 2, inputs: 3, outputs: 5, clamp: Clamp::NONE };
+        let mut output = [0.0; 10];
+        assert_eq!(fully_connected(&p, &[0.0; 6], &[0u16; 15], None, &mut output), Ok(()));
+        assert_eq!(fully_connected(&p, &[0.0; 5], &[0u16; 15], None, &mut output), Err(KernelError::Shape));
+        assert_eq!(fully_connected(&p, &[0.0; 6], &[0u16; 14], None, &mut output), Err(KernelError::Shape));
+        let p = FullyConnected { rows: usize::MAX, inputs: 2, ..p };
+        assert_eq!(fully_connected(&p, &[0.0; 6], &[0u16; 10], None, &mut output), Err(KernelError::Shape));
+        let p = FullyConnected { rows: 0, ..p };
+        assert_eq!(fully_connected(&p, &[], &[0u16; 10], None, &mut []), Err(KernelError::Parameter));
     }
 }

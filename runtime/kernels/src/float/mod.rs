@@ -156,12 +156,72 @@ pub(crate) mod testing {
             .collect()
     }
 
+    /// Like `numpy`'s `(arange(n) * step % modulus + offset) / divisor`, for golden vectors.
+    pub(crate) fn sequence(n: i32, step: i32, modulus: i32, offset: i32, divisor: f32) -> Vec<f32> {
+        (0..n).map(|i| (i * step % modulus + offset) as f32 / divisor).collect()
+    }
+
     /// Asserts that two slices agree to 1e-5 relative.
     pub(crate) fn assert_close(found: &[f32], expected: &[f32]) {
         assert_eq!(found.len(), expected.len());
         for (i, (a, b)) in found.iter().zip(expected).enumerate() {
             let scale = b.abs().max(1e-6);
             assert!((a - b).abs() <= 1e-5 * scale, "element {i}: {a} instead of {b}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+
+    #[test]
+    fn clamping_keeps_nan_and_limits_infinity() {
+        assert!(Clamp::RELU6.apply(f32::NAN).is_nan());
+        assert_eq!(Clamp::NONE.apply(f32::INFINITY), f32::MAX);
+        assert_eq!(Clamp::RELU_N1_TO_1.apply(-2.0), -1.0);
+        // A hostile artifact's interval must not panic.
+        assert_eq!(Clamp { min: 1.0, max: -1.0 }.apply(0.0), -1.0);
+    }
+
+    fn extent() -> impl Strategy<Value = usize> {
+        prop_oneof![
+            30 => Just(1),
+            30 => 1usize..7,
+            1 => Just(0),
+            1 => Just(usize::MAX),
+            1 => Just(usize::MAX / 5),
+            1 => Just(1 << 31)
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #[test]
+        fn no_window_makes_a_kernel_panic(fields in prop::collection::vec(extent(), 16), depthwise: bool) {
+            let &[
+                batch, in_h, in_w, depth, out_h, out_w, per_group, k_h, k_w, stride_h, stride_w, dilation_h,
+                dilation_w, pad_top, pad_left, groups,
+            ] = fields.as_slice() else { unreachable!() };
+            let depth = if depthwise { 1 } else { depth };
+            let (in_c, out_c) = (groups.wrapping_mul(depth), groups.wrapping_mul(per_group));
+            let window = Window {
+                batch, in_h, in_w, in_c, out_h, out_w, out_c, k_h, k_w, stride_h, stride_w, dilation_h, dilation_w,
+                pad_top, pad_left, groups,
+            };
+            // Slices that fit where that is possible, so that the loops run as well.
+            let len = |n: Option<usize>| n.filter(|&n| n <= 20_000).unwrap_or(7);
+            let (input, mut output) = (vec![1.0; len(window.input_len())], vec![0.0; len(window.output_len())]);
+            let weights = vec![0x3C00u16; len(window.weight_len())];
+            let p = WindowOp { window, clamp: Clamp::NONE };
+            let _ = conv2d(&p, &input, &weights, None, &mut output);
+            let _ = depthwise_conv2d(&p, &input, &weights, None, &mut output);
+            let _ = transpose_conv2d(&p, &input, &weights, None, &mut output);
+            let _ = average_pool(&p, &input, &mut output);
+            let _ = max_pool(&p, &input, &mut output);
         }
     }
 }

@@ -27,3 +27,16 @@ pub(super) fn rows(depth: usize, data: &mut [f32]) -> Result<ChunksExactMut<'_, 
         Some(_) => Err(KernelError::Shape),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `L2_NORMALIZATION`, run by TensorFlow Lite Micro; the second row is shorter than the smallest divisor.
+    #[test]
+    fn equals_tensorflow_lite_micro() {
+        let mut data = [3.0, 4.0, 0.0, 1e-7, 0.0, 0.0, -1.0, 2.0, -2.0];
+        l2_normalize(3, &mut data).unwrap();
+        assert_eq!(data, [0.6, 0.8, 0.0, 0.1, 0.0, 0.0, -0.33333334, 0.6666667, -0.6666667]);
+    }
+}

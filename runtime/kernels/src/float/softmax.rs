@@ -54,3 +54,38 @@ fn rows<'a>(p: &Softmax, data: &'a mut [f32]) -> Result<core::slice::ChunksExact
 fn maximum(row: &[f32]) -> f32 {
     row.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::assert_close;
+    use super::*;
+
+    const INPUT: [f32; 8] = [1.0, 2.0, -3.0, 0.5, 100.0, -100.0, 0.0, 99.5];
+
+    /// `SOFTMAX` with a beta of 0.5, run by TensorFlow Lite Micro.
+    #[test]
+    fn softmax_equals_tensorflow_lite_micro() {
+        let mut data = INPUT;
+        softmax(&Softmax { depth: 4, beta: 0.5 }, &mut data).unwrap();
+        let expected =
+            [0.28067362, 0.46275255, 0.03798504, 0.21858883, 0.5621765, 2.1e-44, 1.0842979e-22, 0.4378235];
+        assert_close(&data, &expected);
+    }
+
+    /// `LOG_SOFTMAX`, run by TensorFlow Lite Micro.
+    #[test]
+    fn log_softmax_equals_tensorflow_lite_micro() {
+        let mut data = INPUT;
+        log_softmax(&Softmax { depth: 4, beta: 1.0 }, &mut data).unwrap();
+        let expected =
+            [-1.4685949, -0.46859488, -5.468595, -1.9685949, -0.474077, -200.47408, -100.474075, -0.974077];
+        assert_close(&data, &expected);
+    }
+
+    #[test]
+    fn refuses_incomplete_rows() {
+        let p = Softmax { depth: 3, beta: 1.0 };
+        assert_eq!(softmax(&p, &mut [0.0; 8]), Err(KernelError::Shape));
+        assert_eq!(log_softmax(&Softmax { depth: 0, ..p }, &mut [0.0; 8]), Err(KernelError::Parameter));
+    }
+}

@@ -11,29 +11,23 @@ const SNR_BITS: u32 = 12;
 /// Fractional bits of the output.
 const OUTPUT_BITS: u32 = 6;
 
-/// Multiplies each channel with the gain that belongs to its noise, shifts right by `snr_shift` and compresses the
-/// small ones. `gains` is a piecewise quadratic function of the noise: elements 0 ..= 2 are its values there, and
-/// elements `4 b - 6 ..= 4 b - 4` the polynomial for a noise of `b` bits.
+/// Multiplies each channel of `data` with the gain that belongs to its noise, shifts right by `snr_shift` and compresses
+/// the small ones; in place. `gains` is a piecewise quadratic function of the noise: elements 0 ..= 2 are its values
+/// there, and elements `4 b - 6 ..= 4 b - 4` the polynomial for a noise of `b` bits.
 ///
 /// # Errors
-/// [`KernelError::Parameter`] for a shift above 63, [`KernelError::Shape`] when the channels are not as many in all
-/// slices or the table is shorter than [`PCAN_LUT_LEN`].
-pub fn pcan(
-    snr_shift: u32,
-    input: &[u32],
-    noise: &[u32],
-    gains: &[i16],
-    output: &mut [u32],
-) -> Result<(), KernelError> {
+/// [`KernelError::Parameter`] for a shift above 63, [`KernelError::Shape`] when there is not one noise for each channel
+/// or the table is shorter than [`PCAN_LUT_LEN`].
+pub fn pcan(snr_shift: u32, noise: &[u32], gains: &[i16], data: &mut [u32]) -> Result<(), KernelError> {
     check_shift(snr_shift, 64)?;
     let gains: &[i16; PCAN_LUT_LEN] = gains.first_chunk().ok_or(KernelError::Shape)?;
-    if input.len() != output.len() || noise.len() != output.len() {
+    if noise.len() != data.len() {
         return Err(KernelError::Shape);
     }
-    for ((out, &signal), &noise) in output.iter_mut().zip(input).zip(noise) {
+    for (channel, &noise) in data.iter_mut().zip(noise) {
         // A negative gain wraps, as in TensorFlow Lite Micro.
         let gain = i32::from(gain(gains, noise)) as u32;
-        *out = compress((u64::from(signal).wrapping_mul(u64::from(gain)) >> snr_shift) as u32);
+        *channel = compress((u64::from(*channel).wrapping_mul(u64::from(gain)) >> snr_shift) as u32);
     }
     Ok(())
 }
@@ -104,8 +98,8 @@ mod tests {
     #[test]
     fn refuses_a_short_table() {
         let table = [0; PCAN_LUT_LEN];
-        assert_eq!(pcan(6, &[1], &[1], &table[1..], &mut [0]), Err(KernelError::Shape));
-        assert_eq!(pcan(64, &[1], &[1], &table, &mut [0]), Err(KernelError::Parameter));
-        assert_eq!(pcan(6, &[1], &[1, 2], &table, &mut [0]), Err(KernelError::Shape));
+        assert_eq!(pcan(6, &[1], &table[1..], &mut [0]), Err(KernelError::Shape));
+        assert_eq!(pcan(64, &[1], &table, &mut [0]), Err(KernelError::Parameter));
+        assert_eq!(pcan(6, &[1, 2], &table, &mut [0]), Err(KernelError::Shape));
     }
 }

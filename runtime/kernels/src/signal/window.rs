@@ -3,42 +3,34 @@
 use super::check_shift;
 use crate::KernelError;
 
-/// Multiplies every frame of `input` with `weights` (one frame): `(input * weight) >> shift`, saturated to int16.
-/// `input` and `output` hold any number of frames.
+/// Multiplies every frame of `data` with `weights` (one frame), in place: `(sample * weight) >> shift`, saturated to
+/// int16. `data` holds any number of frames.
 ///
 /// # Errors
-/// [`KernelError::Parameter`] for a shift above 31, [`KernelError::Shape`] when the input is not a whole number of
-/// frames or the output is not as long.
-pub fn window(shift: u32, input: &[i16], weights: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
+/// [`KernelError::Parameter`] for a shift above 31, [`KernelError::Shape`] when the data are not a whole number of
+/// frames.
+pub fn window(shift: u32, weights: &[i16], data: &mut [i16]) -> Result<(), KernelError> {
     check_shift(shift, 32)?;
-    let frame = weights.len();
-    if frame == 0 || input.len() != output.len() || !input.len().is_multiple_of(frame) {
+    if weights.is_empty() || !data.len().is_multiple_of(weights.len()) {
         return Err(KernelError::Shape);
     }
-    for (samples, out) in input.chunks_exact(frame).zip(output.chunks_exact_mut(frame)) {
-        for ((out, &sample), &weight) in out.iter_mut().zip(samples).zip(weights) {
-            let product = (i32::from(sample) * i32::from(weight)) >> shift;
-            *out = product.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+    for frame in data.chunks_exact_mut(weights.len()) {
+        for (sample, &weight) in frame.iter_mut().zip(weights) {
+            let product = (i32::from(*sample) * i32::from(weight)) >> shift;
+            *sample = product.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         }
     }
     Ok(())
 }
 
-/// Shifts samples left as far as their magnitude allows, so that a fixed-point FFT keeps as many bits as it can.
-/// Writes the number of bits to `scale_bits`.
-///
-/// # Errors
-/// [`KernelError::Shape`] when the output is not as long as the input.
-pub fn fft_auto_scale(input: &[i16], output: &mut [i16], scale_bits: &mut i32) -> Result<(), KernelError> {
-    if input.len() != output.len() {
-        return Err(KernelError::Shape);
+/// Shifts samples left, in place, as far as their magnitude allows, so that a fixed-point FFT keeps as many bits as it
+/// can. Returns the number of bits.
+pub fn fft_auto_scale(data: &mut [i16]) -> u32 {
+    let bits = headroom(data);
+    for sample in data {
+        *sample = sample.wrapping_shl(bits);
     }
-    let bits = headroom(input);
-    for (out, &sample) in output.iter_mut().zip(input) {
-        *out = sample.wrapping_shl(bits);
-    }
-    *scale_bits = bits as i32;
-    Ok(())
+    bits
 }
 
 /// The number of bits by which all samples can be shifted left.
@@ -64,18 +56,17 @@ mod tests {
 
     #[test]
     fn the_window_repeats_for_every_frame_and_saturates() {
-        let mut output = [0; 6];
-        window(12, &[100, -100, 3, 32767, -32768, -1], &[4096, 8192, 2048], &mut output).unwrap();
-        assert_eq!(output, [100, -200, 1, 32767, -32768, -1]);
-        assert_eq!(window(32, &[0; 3], &[1; 3], &mut [0; 3]), Err(KernelError::Parameter));
-        assert_eq!(window(0, &[0; 4], &[1; 3], &mut [0; 4]), Err(KernelError::Shape));
-        assert_eq!(window(0, &[], &[], &mut []), Err(KernelError::Shape));
+        let mut data = [100, -100, 3, 32767, -32768, -1];
+        window(12, &[4096, 8192, 2048], &mut data).unwrap();
+        assert_eq!(data, [100, -200, 1, 32767, -32768, -1]);
+        assert_eq!(window(32, &[1; 3], &mut [0; 3]), Err(KernelError::Parameter));
+        assert_eq!(window(0, &[1; 3], &mut [0; 4]), Err(KernelError::Shape));
+        assert_eq!(window(0, &[], &mut []), Err(KernelError::Shape));
     }
 
-    fn scaled<const N: usize>(input: [i16; N]) -> ([i16; N], i32) {
-        let (mut output, mut bits) = ([0; N], -1);
-        fft_auto_scale(&input, &mut output, &mut bits).unwrap();
-        (output, bits)
+    fn scaled<const N: usize>(mut data: [i16; N]) -> ([i16; N], u32) {
+        let bits = fft_auto_scale(&mut data);
+        (data, bits)
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub fn import(bytes: &[u8]) -> Result<Graph, CompileError> {
     };
     let model = schema::root_as_model_with_opts(&options, bytes)
         .map_err(|error| CompileError::Malformed(format!("not a valid TensorFlow Lite file: {error}")))?;
-    let subgraphs = model.subgraphs().filter(|all| !all.is_empty()).ok_or_else(|| malformed("no subgraph"))?;
+    let subgraphs =
+        model.subgraphs().filter(|all| !all.is_empty()).ok_or_else(|| malformed("no subgraph"))?;
     let mut importer = Importer {
         model,
         subgraph: subgraphs.get(0),
@@ -87,7 +88,8 @@ impl<'a> Importer<'a> {
         };
         let bytes = shape.iter().try_fold(dtype.size(), |n: usize, &dim| n.checked_mul(dim));
         let bytes = bytes.filter(|&n| n <= MAX_TENSOR_BYTES);
-        let bytes = bytes.ok_or_else(|| fail(format!("shape {shape:?} is larger than {MAX_TENSOR_BYTES} bytes")))?;
+        let bytes =
+            bytes.ok_or_else(|| fail(format!("shape {shape:?} is larger than {MAX_TENSOR_BYTES} bytes")))?;
         let data = self.buffer(tensor.buffer(), &fail)?;
         if let Some(data) = &data
             && data.len() != bytes
@@ -105,7 +107,8 @@ impl<'a> Importer<'a> {
         fail: &dyn Fn(String) -> CompileError,
     ) -> Result<Option<Rc<[u8]>>, CompileError> {
         let buffers = self.model.buffers();
-        let Some(buffer) = buffers.filter(|all| (index as usize) < all.len()).map(|all| all.get(index as usize))
+        let Some(buffer) =
+            buffers.filter(|all| (index as usize) < all.len()).map(|all| all.get(index as usize))
         else {
             return if index == 0 { Ok(None) } else { Err(fail(format!("buffer {index} does not exist"))) };
         };
@@ -116,7 +119,9 @@ impl<'a> Importer<'a> {
     }
 
     fn read_interface(&mut self) -> Result<(), CompileError> {
-        let ids = |list: Option<flatbuffers::Vector<'a, i32>>, what: &str| -> Result<Vec<ValueId>, CompileError> {
+        let ids = |list: Option<flatbuffers::Vector<'a, i32>>,
+                   what: &str|
+         -> Result<Vec<ValueId>, CompileError> {
             let mut ids = Vec::new();
             for id in list.iter().flatten() {
                 ids.push(self.value_id(id).ok_or_else(|| malformed(format!("{what} {id} does not exist")))?);

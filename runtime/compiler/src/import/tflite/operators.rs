@@ -103,7 +103,10 @@ impl<'a> Importer<'a> {
     pub(super) fn read_operators(&mut self) -> Result<(), CompileError> {
         let Some(operators) = self.subgraph.operators() else { return Ok(()) };
         if operators.len() > MAX_ITEMS {
-            return Err(malformed(format!("{} operators; at most {MAX_ITEMS} are supported", operators.len())));
+            return Err(malformed(format!(
+                "{} operators; at most {MAX_ITEMS} are supported",
+                operators.len()
+            )));
         }
         let mut known: Vec<bool> = self.graph.values.iter().map(|value| value.data.is_some()).collect();
         self.graph.inputs.iter().for_each(|&id| known[id] = true);
@@ -150,7 +153,9 @@ impl<'a> Importer<'a> {
 
     /// Every operand must be known before it is used, and every value computed once.
     fn check_order(&self, node: &Node, known: &mut [bool]) -> Result<(), CompileError> {
-        let at = |id: ValueId, what: &str| malformed(format!("operator {} ({}): tensor {id} {what}", node.index, node.name));
+        let at = |id: ValueId, what: &str| {
+            malformed(format!("operator {} ({}): tensor {id} {what}", node.index, node.name))
+        };
         if let Some(&id) = node.inputs.iter().flatten().find(|&&id| !known[id]) {
             return Err(at(id, "is used before it is computed"));
         }
@@ -200,7 +205,10 @@ impl<'a> Importer<'a> {
         self.graph.states.len() - 1
     }
 
-    fn read_variable(&mut self, source: &Source<'a>) -> Result<Read<Option<(Op, Vec<Option<ValueId>>)>>, CompileError> {
+    fn read_variable(
+        &mut self,
+        source: &Source<'a>,
+    ) -> Result<Read<Option<(Op, Vec<Option<ValueId>>)>>, CompileError> {
         let handle = source.inputs.first().copied().flatten();
         let (Some(state), Some(&output)) = (self.handle(handle), source.outputs.first()) else {
             return Ok(Err("the variable has no handle in this graph".into()));
@@ -235,7 +243,12 @@ impl<'a> Importer<'a> {
     }
 
     /// The operator and the operands that remain after the constant ones have been read.
-    fn node(&mut self, code: Code, name: &str, source: &Source<'a>) -> Read<Option<(Op, Vec<Option<ValueId>>)>> {
+    fn node(
+        &mut self,
+        code: Code,
+        name: &str,
+        source: &Source<'a>,
+    ) -> Read<Option<(Op, Vec<Option<ValueId>>)>> {
         let all = || source.inputs.clone();
         let first = || source.inputs.iter().take(1).copied().collect::<Vec<_>>();
         let unary = |op: UnaryOp| Ok(Some((Op::Unary(op), first())));
@@ -255,7 +268,10 @@ impl<'a> Importer<'a> {
                 let stride = sizes([p.stride_h(), p.stride_w()])?;
                 let dilation = sizes([p.dilation_h_factor(), p.dilation_w_factor()])?;
                 let window = self.window(source, 0, kernel, stride, dilation, p.padding())?;
-                (Op::DepthwiseConv2d { window, activation: activation(p.fused_activation_function())? }, all())
+                (
+                    Op::DepthwiseConv2d { window, activation: activation(p.fused_activation_function())? },
+                    all(),
+                )
             }
             Code::TRANSPOSE_CONV => {
                 let p = o.builtin_options_as_transpose_conv_options().ok_or("options are missing")?;
@@ -263,12 +279,17 @@ impl<'a> Importer<'a> {
                 let stride = sizes([p.stride_h(), p.stride_w()])?;
                 let window = self.transposed_window(source, kernel, stride, p.padding())?;
                 let operands = [2, 1, 3].map(|at| source.inputs.get(at).copied().flatten()).to_vec();
-                (Op::TransposeConv2d { window, activation: activation(p.fused_activation_function())? }, operands)
+                (
+                    Op::TransposeConv2d { window, activation: activation(p.fused_activation_function())? },
+                    operands,
+                )
             }
             Code::FULLY_CONNECTED => {
                 let p = o.builtin_options_as_fully_connected_options().ok_or("options are missing")?;
                 if p.weights_format() != schema::FullyConnectedOptionsWeightsFormat::DEFAULT {
-                    return Err("shuffled weights are not supported; convert the model with default weights".into());
+                    return Err(
+                        "shuffled weights are not supported; convert the model with default weights".into()
+                    );
                 }
                 let activation = activation(p.fused_activation_function())?;
                 (Op::FullyConnected { activation, asymmetric_inputs: p.asymmetric_quantize_inputs() }, all())
@@ -284,10 +305,34 @@ impl<'a> Importer<'a> {
                     _ => (Op::MaxPool2d { window, size, activation }, all()),
                 }
             }
-            Code::ADD => (binary(BinaryOp::Add, o.builtin_options_as_add_options().map(|p| p.fused_activation_function()))?, all()),
-            Code::SUB => (binary(BinaryOp::Sub, o.builtin_options_as_sub_options().map(|p| p.fused_activation_function()))?, all()),
-            Code::MUL => (binary(BinaryOp::Mul, o.builtin_options_as_mul_options().map(|p| p.fused_activation_function()))?, all()),
-            Code::DIV => (binary(BinaryOp::Div, o.builtin_options_as_div_options().map(|p| p.fused_activation_function()))?, all()),
+            Code::ADD => (
+                binary(
+                    BinaryOp::Add,
+                    o.builtin_options_as_add_options().map(|p| p.fused_activation_function()),
+                )?,
+                all(),
+            ),
+            Code::SUB => (
+                binary(
+                    BinaryOp::Sub,
+                    o.builtin_options_as_sub_options().map(|p| p.fused_activation_function()),
+                )?,
+                all(),
+            ),
+            Code::MUL => (
+                binary(
+                    BinaryOp::Mul,
+                    o.builtin_options_as_mul_options().map(|p| p.fused_activation_function()),
+                )?,
+                all(),
+            ),
+            Code::DIV => (
+                binary(
+                    BinaryOp::Div,
+                    o.builtin_options_as_div_options().map(|p| p.fused_activation_function()),
+                )?,
+                all(),
+            ),
             Code::MINIMUM => (binary(BinaryOp::Minimum, None)?, all()),
             Code::MAXIMUM => (binary(BinaryOp::Maximum, None)?, all()),
             Code::SQUARED_DIFFERENCE => (binary(BinaryOp::SquaredDifference, None)?, all()),
@@ -335,7 +380,14 @@ impl<'a> Importer<'a> {
                 if !sorted.iter().copied().eq(0..rank) {
                     return Err(format!("{perm:?} is no permutation of {rank} axes"));
                 }
-                self.expect_shape(source, 0, &perm.iter().map(|&axis| self.shape(source, 0).map(|s| s[axis])).collect::<Read<Vec<_>>>()?)?;
+                self.expect_shape(
+                    source,
+                    0,
+                    &perm
+                        .iter()
+                        .map(|&axis| self.shape(source, 0).map(|s| s[axis]))
+                        .collect::<Read<Vec<_>>>()?,
+                )?;
                 (Op::Transpose { perm }, first())
             }
             Code::PAD | Code::PADV2 => {
@@ -460,7 +512,12 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn shape(&self, source: &Source<'a>, input: usize) -> Read<&[usize]> {
-        let id = source.inputs.get(input).copied().flatten().ok_or_else(|| format!("operand {input} is missing"))?;
+        let id = source
+            .inputs
+            .get(input)
+            .copied()
+            .flatten()
+            .ok_or_else(|| format!("operand {input} is missing"))?;
         Ok(&self.graph.values[id].shape)
     }
 
@@ -505,7 +562,8 @@ impl<'a> Importer<'a> {
         dilation: [usize; 2],
         padding: schema::Padding,
     ) -> Read<Window2d> {
-        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) = (self.shape(source, input)?, self.output_shape(source, 0)?)
+        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) =
+            (self.shape(source, input)?, self.output_shape(source, 0)?)
         else {
             return Err("input and output must have four axes (batch, rows, columns, channels)".into());
         };
@@ -524,7 +582,8 @@ impl<'a> Importer<'a> {
         stride: [usize; 2],
         padding: schema::Padding,
     ) -> Read<Window2d> {
-        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) = (self.shape(source, 2)?, self.output_shape(source, 0)?)
+        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) =
+            (self.shape(source, 2)?, self.output_shape(source, 0)?)
         else {
             return Err("input and output must have four axes (batch, rows, columns, channels)".into());
         };
@@ -550,7 +609,8 @@ impl<'a> Importer<'a> {
         if pads.len() != shape.len() {
             return Err(format!("{} pairs of paddings for {} axes", pads.len(), shape.len()));
         }
-        let padded: Vec<_> = shape.iter().zip(pads).map(|(size, [before, behind])| size + before + behind).collect();
+        let padded: Vec<_> =
+            shape.iter().zip(pads).map(|(size, [before, behind])| size + before + behind).collect();
         self.expect_shape(source, 0, &padded)
     }
 
@@ -559,7 +619,8 @@ impl<'a> Importer<'a> {
         shape[axis] = 0;
         for at in 0..source.inputs.len() {
             let part = self.shape(source, at)?;
-            let fits = part.len() == shape.len() && (0..shape.len()).all(|a| a == axis || part[a] == shape[a]);
+            let fits =
+                part.len() == shape.len() && (0..shape.len()).all(|a| a == axis || part[a] == shape[a]);
             if !fits {
                 return Err(format!("operand {at} differs from the others beyond axis {axis}"));
             }
@@ -573,7 +634,8 @@ impl<'a> Importer<'a> {
         let mut total = 0;
         for at in 0..source.outputs.len() {
             let part = self.output_shape(source, at)?;
-            let fits = part.len() == shape.len() && (0..shape.len()).all(|a| a == axis || part[a] == shape[a]);
+            let fits =
+                part.len() == shape.len() && (0..shape.len()).all(|a| a == axis || part[a] == shape[a]);
             if !fits {
                 return Err(format!("result {at} differs from the operand beyond axis {axis}"));
             }
@@ -591,7 +653,8 @@ impl<'a> Importer<'a> {
         }
         let mut counts = Vec::new();
         for axis in 0..shape.len() {
-            let rest = (shape[axis] as i64).checked_sub(begin[axis]).filter(|&rest| begin[axis] >= 0 && rest >= 0);
+            let rest =
+                (shape[axis] as i64).checked_sub(begin[axis]).filter(|&rest| begin[axis] >= 0 && rest >= 0);
             let rest = rest.ok_or_else(|| format!("begin {} lies outside axis {axis}", begin[axis]))?;
             let count = if sizes[axis] == -1 { rest } else { sizes[axis] };
             if !(0..=rest).contains(&count) {
@@ -630,7 +693,13 @@ impl<'a> Importer<'a> {
     }
 
     /// Spatial axes come directly behind the batch.
-    fn check_blocks(&self, source: &Source<'a>, block: &[usize], margin: &[[usize; 2]], to_batch: bool) -> Read<()> {
+    fn check_blocks(
+        &self,
+        source: &Source<'a>,
+        block: &[usize],
+        margin: &[[usize; 2]],
+        to_batch: bool,
+    ) -> Read<()> {
         let (spatial, batched) = match to_batch {
             true => (self.shape(source, 0)?, self.output_shape(source, 0)?),
             false => (self.output_shape(source, 0)?, self.shape(source, 0)?),
@@ -648,7 +717,11 @@ impl<'a> Importer<'a> {
             }
             expected[k + 1] = padded / block[k];
         }
-        if expected == batched { Ok(()) } else { Err("the result's shape does not follow from the operands".into()) }
+        if expected == batched {
+            Ok(())
+        } else {
+            Err("the result's shape does not follow from the operands".into())
+        }
     }
 
     fn check_depth(&self, wide: &[usize], deep: &[usize], block: usize) -> Read<()> {
@@ -668,7 +741,10 @@ impl<'a> Importer<'a> {
         let mut axes = axes.iter().map(|&axis| normal_axis(axis, rank)).collect::<Read<Vec<_>>>()?;
         axes.sort_unstable();
         axes.dedup();
-        let kept: usize = (0..rank).filter(|a| !axes.contains(a)).map(|a| self.shape(source, 0).map_or(0, |s| s[a])).product();
+        let kept: usize = (0..rank)
+            .filter(|a| !axes.contains(a))
+            .map(|a| self.shape(source, 0).map_or(0, |s| s[a]))
+            .product();
         if kept != self.output_shape(source, 0)?.iter().product::<usize>() {
             return Err("the result's shape does not follow from the operands".into());
         }

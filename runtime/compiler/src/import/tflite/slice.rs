@@ -112,7 +112,10 @@ mod tests {
     #[test]
     fn negative_indices_and_steps() {
         let resolved = slice(&[-1, 0], &[-5, -1], &[-2, 1]).resolve(&[4, 3]).unwrap();
-        assert_eq!(resolved, Op::StridedSlice { begin: vec![3, 0], strides: vec![-2, 1], counts: vec![2, 2] });
+        assert_eq!(
+            resolved,
+            Op::StridedSlice { begin: vec![3, 0], strides: vec![-2, 1], counts: vec![2, 2] }
+        );
     }
 
     #[test]
@@ -123,11 +126,8 @@ mod tests {
         s.ellipsis_mask = 2;
         s.shrink_axis_mask = 4;
         let resolved = s.resolve(&[2, 3, 4, 5]).unwrap();
-        let expected = Op::StridedSlice {
-            begin: vec![0, 0, 0, 2],
-            strides: vec![1, 1, 1, 1],
-            counts: vec![2, 3, 4, 1],
-        };
+        let expected =
+            Op::StridedSlice { begin: vec![0, 0, 0, 2], strides: vec![1, 1, 1, 1], counts: vec![2, 3, 4, 1] };
         assert_eq!(resolved, expected);
     }
 

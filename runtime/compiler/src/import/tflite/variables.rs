@@ -14,7 +14,9 @@ impl<'a> Importer<'a> {
     pub(super) fn var_handle(&mut self, operator: schema::Operator<'a>) -> Result<(), CompileError> {
         let state = self.variable(operator);
         let output = operator.outputs().filter(|all| !all.is_empty()).map(|all| all.get(0));
-        let handle = output.and_then(|id| self.value_id(id)).ok_or_else(|| malformed("VAR_HANDLE without a result"))?;
+        let handle = output
+            .and_then(|id| self.value_id(id))
+            .ok_or_else(|| malformed("VAR_HANDLE without a result"))?;
         self.handles.insert(handle, state);
         Ok(())
     }
@@ -32,7 +34,9 @@ impl<'a> Importer<'a> {
             variable.dtype = dtype;
             variable.shape = shape;
             variable.quant = quant;
-        } else if variable.dtype != dtype || variable.shape.iter().product::<usize>() != shape.iter().product() {
+        } else if variable.dtype != dtype
+            || variable.shape.iter().product::<usize>() != shape.iter().product()
+        {
             return Err(malformed(format!("variable {} changes its type or size", variable.name)));
         }
         let bytes = variable.shape.iter().product::<usize>() * variable.dtype.size();
@@ -59,9 +63,12 @@ impl<'a> Importer<'a> {
                 }
                 schema::BuiltinOperator::ASSIGN_VARIABLE => {
                     let state = operand(0).and_then(|id| handles.get(&id).copied());
-                    let constant = operand(1).map(|id| self.subgraph_constant(subgraph, id)).transpose()?.flatten();
+                    let constant =
+                        operand(1).map(|id| self.subgraph_constant(subgraph, id)).transpose()?.flatten();
                     let (Some(state), Some(constant)) = (state, constant) else {
-                        return Err(malformed("the subgraph of CALL_ONCE assigns something that is no constant"));
+                        return Err(malformed(
+                            "the subgraph of CALL_ONCE assigns something that is no constant",
+                        ));
                     };
                     self.graph.states[state].initial = Some(constant);
                 }
@@ -104,7 +111,8 @@ impl<'a> Importer<'a> {
             // A variable may start from a tensor that is all zeros and has no buffer.
             None => {
                 let shape: Vec<i32> = tensor.shape().iter().flatten().collect();
-                let elements = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+                let elements =
+                    shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(usize::try_from(d).ok()?));
                 let bytes = elements.filter(|&n| n <= super::MAX_TENSOR_BYTES);
                 Ok(Some(vec![0; bytes.ok_or_else(|| fail("too large".into()))?].into()))
             }

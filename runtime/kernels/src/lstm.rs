@@ -1,1 +1,0 @@
-//! LSTM over a sequence.
