@@ -113,6 +113,9 @@ def named(inputs, outputs):
 
 def write_folder(folder, cases, head):
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "index.json").exists():  # an older set
+        for old in (*folder.glob("*.tflite"), *folder.glob("*.npz")):
+            old.unlink()
     records = []
     for record, model, inputs, outputs in cases:
         record |= {"model": record["name"] + ".tflite", "data": record["name"] + ".npz"}
@@ -209,9 +212,10 @@ def report(chosen, results, missing, args):
         if variant.oracle in missing:
             status = f"{variant.stem:44} {variant.oracle:7} not generated: the oracle is not installed"
         elif len(found) < args.per_op:
-            reasons = "; ".join(f"{n} x {text}" for text, n in refusals.most_common(2))
-            status += f"  SHORT of {args.per_op}: {reasons}"
+            status += f"  SHORT of {args.per_op}"
             failed.append(variant.stem)
+        if refusals:
+            status += ": " + "; ".join(f"{n} x {text}" for text, n in refusals.most_common(2))
         if not args.quiet or "SHORT" in status or variant.oracle in missing:
             print(status)
     print(f"{total} cases of {len(chosen)} variants, {len({VARIANTS[n].operator for n in chosen})} operators")

@@ -114,9 +114,8 @@ impl<'p> Tools<'p> {
         }
         shell.remove_path(&folder)?;
         self.virtual_environment(&folder)?;
-        cmd!(shell, "{python} -m pip install --quiet --requirement tools/oracle-requirements.txt")
-            .quiet()
-            .run()?;
+        let files = REQUIREMENTS.iter().flat_map(|file| ["--requirement", file]);
+        cmd!(shell, "{python} -m pip install --quiet {files...}").quiet().run()?;
         cmd!(shell, "{python} -c 'from tflite_micro.python.tflite_micro import runtime'").quiet().run()?;
         shell.write_file(&stamp, &wanted)?;
         Ok(packages)

@@ -189,6 +189,10 @@ kernels! {
     ReduceI32 = 75, "reduce_i32";
     /// Squared difference, int16.
     SquaredDifferenceI16 = 76, "squared_difference_i16";
+    /// Real FFT, int32.
+    SignalRfftI32 = 77, "signal_rfft_i32";
+    /// Real FFT, float32.
+    SignalRfftF32 = 78, "signal_rfft_f32";
 }
 
 impl Kernel {

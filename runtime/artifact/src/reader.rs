@@ -199,7 +199,11 @@ impl<'a> Artifact<'a> {
 
     /// Bytes of all inputs together, and of all outputs.
     pub fn io_len(&self) -> (usize, usize) {
-        (self.inputs().map(|t| t.bytes()).sum(), self.outputs().map(|t| t.bytes()).sum())
+        // The same tensor may be listed often, so that the sum need not fit a 32-bit address space.
+        let total = |tensors: &mut dyn Iterator<Item = Tensor>| {
+            tensors.fold(0usize, |sum, tensor| sum.saturating_add(tensor.bytes()))
+        };
+        (total(&mut self.inputs()), total(&mut self.outputs()))
     }
 
     fn tensor_or_empty(&self, id: u16) -> Tensor {

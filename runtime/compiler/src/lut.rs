@@ -3,53 +3,86 @@
 //! A function of 256 inputs is a table of 256 outputs; the compiler evaluates the reference's formula, bit for bit,
 //! and the device looks up. int8 operators follow TensorFlow Lite Micro. uint8 operators, which it refuses, follow the
 //! reference kernels of TensorFlow Lite; so does ReLU-1-to-1, which it lacks.
-//!
-//! uint8 tensors are seen as int8: a stored value is the model's minus 128, and tables map stored values. Scales and
-//! zero points stay those of the model.
 
-use dunlin_artifact::DType;
 use dunlin_kernels::fixed::{
     Multiplier, doubling_high_mul_i16, logistic as logistic_q4, rescaled_inverse_sqrt, rounding_shift_right,
     saturating_shift_left, tanh as tanh_q4,
 };
 
+use crate::graph::{DType, Value};
 use crate::quantize::{
     QuantizationError, check_scale, input_radius, leaky_relu_factors, quantize_multiplier, rectifier_factor,
     rsqrt_factor, six,
 };
 
-/// The outputs of an operator, indexed by the stored input's bits: `table[x as u8 as usize]`.
-pub type Table = [i8; 256];
+/// The stored output of an operator for every stored input, both as bytes.
+pub(crate) type Table = [u8; 256];
 
-/// Quantization of an 8-bit tensor: real value = `scale * (q - zero_point)`.
+/// An 8-bit tensor: the model's type and how its numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage8 {
+    /// int8.
+    Int8,
+    /// uint8.
+    Uint8,
+    /// uint8 in the model, stored as int8: the number minus 128.
+    Shifted,
+}
+
+/// Quantization of an 8-bit tensor in the model's own terms: real value = `scale * (q - zero_point)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantized8 {
-    /// Whether the model's type is uint8; otherwise int8.
-    pub unsigned: bool,
+pub(crate) struct Quantized8 {
+    /// Type and storage.
+    pub(crate) storage: Storage8,
     /// Real size of one step.
-    pub scale: f32,
-    /// The model's number for 0.0.
-    pub zero_point: i32,
+    pub(crate) scale: f32,
+    /// The number for 0.0.
+    pub(crate) zero_point: i32,
 }
 
 impl Quantized8 {
-    /// The model's element type.
-    fn dtype(self) -> DType {
-        if self.unsigned { DType::U8 } else { DType::I8 }
+    /// The quantization of a value; none when it is not an 8-bit one or not quantized per tensor.
+    pub(crate) fn of(value: &Value) -> Option<Self> {
+        let (scale, zero_point) = value.scale_and_zero_point()?;
+        match (value.dtype, value.was_unsigned) {
+            (DType::I8, false) => Some(Quantized8 { storage: Storage8::Int8, scale, zero_point }),
+            (DType::I8, true) => {
+                let zero_point = zero_point.wrapping_add(128);
+                Some(Quantized8 { storage: Storage8::Shifted, scale, zero_point })
+            }
+            (DType::U8, _) => Some(Quantized8 { storage: Storage8::Uint8, scale, zero_point }),
+            _ => None,
+        }
     }
 
-    /// What is subtracted from the model's number to get the stored one.
-    fn offset(self) -> i32 {
-        if self.unsigned { 128 } else { 0 }
+    /// The model's element type.
+    fn dtype(self) -> DType {
+        if self.storage == Storage8::Int8 { DType::I8 } else { DType::U8 }
     }
 
     /// Smallest and largest number of the model's type.
     fn range(self) -> (i32, i32) {
-        (self.offset() - 128, self.offset() + 127)
+        if self.storage == Storage8::Int8 { (-128, 127) } else { (0, 255) }
     }
 
-    /// The distance of a model's number from the zero point. Wraps, as the reference does, for zero points beyond any
-    /// meaning.
+    /// The number that a stored byte stands for.
+    fn load(self, byte: u8) -> i32 {
+        match self.storage {
+            Storage8::Int8 => i32::from(byte as i8),
+            Storage8::Uint8 => i32::from(byte),
+            Storage8::Shifted => i32::from(byte as i8) + 128,
+        }
+    }
+
+    /// The stored byte for a number within the range.
+    fn store(self, q: i32) -> u8 {
+        match self.storage {
+            Storage8::Int8 | Storage8::Uint8 => q as u8,
+            Storage8::Shifted => (q - 128) as u8,
+        }
+    }
+
+    /// The distance of a number from the zero point. Wraps, as the reference does, for zero points beyond any meaning.
     fn centred(self, q: i32) -> i32 {
         q.wrapping_sub(self.zero_point)
     }
@@ -58,10 +91,7 @@ impl Quantized8 {
 /// Tabulates a function from the input's to the output's numbers; results saturate.
 fn tabulate(input: Quantized8, output: Quantized8, f: impl Fn(i32) -> i32) -> Table {
     let (min, max) = output.range();
-    std::array::from_fn(|index| {
-        let q = i32::from(index as u8 as i8) + input.offset();
-        (f(q).clamp(min, max) - output.offset()) as i8
-    })
+    std::array::from_fn(|byte| output.store(f(input.load(byte as u8)).clamp(min, max)))
 }
 
 fn check_scales(input: Quantized8, output: Quantized8) -> Result<(), QuantizationError> {
@@ -74,7 +104,7 @@ fn check_scales(input: Quantized8, output: Quantized8) -> Result<(), Quantizatio
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] when a scale is unusable.
-pub fn real_function(
+pub(crate) fn real_function(
     input: Quantized8,
     output: Quantized8,
     f: impl Fn(f32) -> f32,
@@ -96,9 +126,9 @@ fn exp(x: f32) -> f32 {
 ///
 /// # Errors
 /// [`QuantizationError`] when the input scale is unusable or the output's quantization is another one.
-pub fn logistic(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn logistic(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     check_scales(input, output)?;
-    if input.unsigned {
+    if input.dtype() == DType::U8 {
         if output.scale != 1.0 / 256.0 {
             return Err(QuantizationError::OutputScale { expected: 1.0 / 256.0, found: output.scale });
         }
@@ -114,9 +144,9 @@ pub fn logistic(input: Quantized8, output: Quantized8) -> Result<Table, Quantiza
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] when a scale is unusable.
-pub fn tanh(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn tanh(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     check_scales(input, output)?;
-    if input.unsigned {
+    if input.dtype() == DType::U8 {
         return real_function(input, output, |x| libm::tanh(f64::from(x)) as f32);
     }
     Ok(saturating_function(input, output, |x| rounding_shift_right(tanh_q4(x), 24)))
@@ -145,7 +175,7 @@ fn saturating_function(input: Quantized8, output: Quantized8, f: impl Fn(i32) ->
 /// # Errors
 /// [`QuantizationError::Scale`] when a scale is unusable; [`QuantizationError::OutputTooFine`] when the output scale
 /// is below 1/128 of the input scale.
-pub fn hard_swish(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn hard_swish(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     check_scales(input, output)?;
     // Inputs are raised by 7 bits, so that 16-bit products keep their precision.
     let fine_scale = input.scale * (1.0 / 128.0);
@@ -206,7 +236,7 @@ fn rounding_shift_right_i16(x: i16, exponent: i32) -> i16 {
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale or alpha is unusable.
-pub fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<Table, QuantizationError> {
+pub(crate) fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<Table, QuantizationError> {
     let (positive, negative, negate) = leaky_relu_factors(input.dtype(), alpha, input.scale, output.scale)?;
     Ok(tabulate(input, output, |q| {
         let x = input.centred(q);
@@ -223,7 +253,7 @@ pub fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<T
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn relu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn relu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     let factor = rectifier_factor(input.dtype(), input.scale, output.scale)?;
     Ok(rescale_and_clamp(input, output, factor, 0.0, f32::INFINITY))
 }
@@ -232,7 +262,7 @@ pub fn relu(input: Quantized8, output: Quantized8) -> Result<Table, Quantization
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn relu_n1_to_1(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn relu_n1_to_1(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     // In single precision for int8 too: the formula is TensorFlow Lite's.
     let factor = rectifier_factor(DType::U8, input.scale, output.scale)?;
     Ok(rescale_and_clamp(input, output, factor, -1.0, 1.0))
@@ -242,8 +272,8 @@ pub fn relu_n1_to_1(input: Quantized8, output: Quantized8) -> Result<Table, Quan
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn relu6(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
-    if input.unsigned {
+pub(crate) fn relu6(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    if input.dtype() == DType::U8 {
         let factor = rectifier_factor(input.dtype(), input.scale, output.scale)?;
         return Ok(rescale_and_clamp(input, output, factor, 0.0, 6.0));
     }
@@ -277,7 +307,7 @@ fn rescale_and_clamp(input: Quantized8, output: Quantized8, factor: Multiplier, 
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] when a scale is unusable.
-pub fn elu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn elu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     real_function(input, output, |x| if x < 0.0 { exp(x) - 1.0 } else { x })
 }
 
@@ -285,7 +315,7 @@ pub fn elu(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationE
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn requantize(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn requantize(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     check_scales(input, output)?;
     let factor = quantize_multiplier(f64::from(input.scale) / f64::from(output.scale))?;
     Ok(tabulate(input, output, |q| factor.apply(input.centred(q)).wrapping_add(output.zero_point)))
@@ -295,7 +325,7 @@ pub fn requantize(input: Quantized8, output: Quantized8) -> Result<Table, Quanti
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn abs(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn abs(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     let factor = rectifier_factor(input.dtype(), input.scale, output.scale)?;
     Ok(tabulate(input, output, |q| {
         factor.apply(input.centred(q).wrapping_abs()).wrapping_add(output.zero_point)
@@ -306,7 +336,7 @@ pub fn abs(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationE
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn rsqrt(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+pub(crate) fn rsqrt(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
     let factor = rsqrt_factor(input.scale, output.scale)?;
     Ok(tabulate(input, output, |q| {
         let x = input.centred(q);

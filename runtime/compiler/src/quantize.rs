@@ -5,13 +5,15 @@
 
 use std::fmt;
 
-use dunlin_artifact::DType;
 use dunlin_kernels::fixed::Multiplier;
 use dunlin_kernels::unary_i16::{LeakyReluI16, SigmoidI16};
 
+use crate::Unsupported;
+use crate::graph::{Activation, DType};
+
 /// Why quantization parameters were refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum QuantizationError {
+pub(crate) enum QuantizationError {
     /// A scale is zero, negative, infinite or not a number.
     Scale(f32),
     /// A factor between scales is negative, not finite or beyond 2^31.
@@ -73,13 +75,19 @@ impl fmt::Display for QuantizationError {
 
 impl std::error::Error for QuantizationError {}
 
+impl From<QuantizationError> for Unsupported {
+    fn from(error: QuantizationError) -> Self {
+        Unsupported::new(error.to_string())
+    }
+}
+
 /// A real factor as a significand of 31 bits and an exponent.
 ///
 /// The significand is rounded half away from zero; factors below 2^-32 become 0.
 ///
 /// # Errors
 /// [`QuantizationError::Factor`] when the factor is negative, not finite or too large.
-pub fn quantize_multiplier(factor: f64) -> Result<Multiplier, QuantizationError> {
+pub(crate) fn quantize_multiplier(factor: f64) -> Result<Multiplier, QuantizationError> {
     if !factor.is_finite() || factor < 0.0 {
         return Err(QuantizationError::Factor(factor));
     }
@@ -103,7 +111,7 @@ pub fn quantize_multiplier(factor: f64) -> Result<Multiplier, QuantizationError>
 ///
 /// # Errors
 /// [`QuantizationError::FactorSide`] when it is not; [`QuantizationError::Factor`] as there.
-pub fn quantize_multiplier_above_one(factor: f64) -> Result<Multiplier, QuantizationError> {
+pub(crate) fn quantize_multiplier_above_one(factor: f64) -> Result<Multiplier, QuantizationError> {
     if factor <= 1.0 {
         return Err(QuantizationError::FactorSide(factor, true));
     }
@@ -114,7 +122,7 @@ pub fn quantize_multiplier_above_one(factor: f64) -> Result<Multiplier, Quantiza
 ///
 /// # Errors
 /// [`QuantizationError::FactorSide`] when it is not; [`QuantizationError::Factor`] as there.
-pub fn quantize_multiplier_below_one(factor: f64) -> Result<Multiplier, QuantizationError> {
+pub(crate) fn quantize_multiplier_below_one(factor: f64) -> Result<Multiplier, QuantizationError> {
     let multiplier = quantize_multiplier(factor)?;
     // A factor just below one rounds up to it.
     if factor == 0.0 || factor >= 1.0 || multiplier.shift > 0 {
@@ -127,64 +135,53 @@ pub fn quantize_multiplier_below_one(factor: f64) -> Result<Multiplier, Quantiza
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] when it is not.
-pub fn check_scale(scale: f32) -> Result<(), QuantizationError> {
+pub(crate) fn check_scale(scale: f32) -> Result<(), QuantizationError> {
     if scale.is_finite() && scale > 0.0 { Ok(()) } else { Err(QuantizationError::Scale(scale)) }
 }
 
-/// An activation function fused into another operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// None.
-    #[default]
-    None,
-    /// Not below 0.
-    Relu,
-    /// Within -1 ..= 1.
-    ReluN1To1,
-    /// Within 0 ..= 6.
-    Relu6,
+/// The real bounds of an activation; infinite where there is none.
+pub(crate) fn activation_bounds(activation: Activation) -> (f32, f32) {
+    match activation {
+        Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
+        Activation::Relu => (0.0, f32::INFINITY),
+        Activation::ReluN1To1 => (-1.0, 1.0),
+        Activation::Relu6 => (0.0, 6.0),
+    }
 }
 
-impl Activation {
-    /// The real bounds; infinite where there is none.
-    pub const fn bounds(self) -> (f32, f32) {
-        match self {
-            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
-            Activation::Relu => (0.0, f32::INFINITY),
-            Activation::ReluN1To1 => (-1.0, 1.0),
-            Activation::Relu6 => (0.0, 6.0),
+/// The smallest and largest output of an operator with a fused activation, in the output's own integers.
+///
+/// # Errors
+/// [`QuantizationError::Type`] when `dtype` is not int8, uint8 or int16; [`QuantizationError::Scale`] and
+/// [`QuantizationError::Activation`] when the scale does not allow the activation.
+pub(crate) fn activation_range(
+    activation: Activation,
+    dtype: DType,
+    scale: f32,
+    zero_point: i32,
+) -> Result<(i32, i32), QuantizationError> {
+    let (lowest, highest) = integer_range(dtype)?;
+    check_scale(scale)?;
+    let quantized = |bound: f32| {
+        // 2^31, the first number that does not fit, is a float; i32::MAX is not.
+        let steps = (bound / scale).round();
+        if (-2147483648.0..2147483648.0).contains(&steps) {
+            Ok(zero_point.saturating_add(steps as i32))
+        } else {
+            Err(QuantizationError::Activation(scale))
         }
-    }
-
-    /// The smallest and largest output of an operator with this activation, in the output's own integers.
-    ///
-    /// # Errors
-    /// [`QuantizationError::Type`] when `dtype` is not int8, uint8 or int16; [`QuantizationError::Scale`] and
-    /// [`QuantizationError::Activation`] when the scale does not allow the activation.
-    pub fn range(self, dtype: DType, scale: f32, zero_point: i32) -> Result<(i32, i32), QuantizationError> {
-        let (lowest, highest) = integer_range(dtype)?;
-        check_scale(scale)?;
-        let quantized = |bound: f32| {
-            // 2^31, the first number that does not fit, is a float; i32::MAX is not.
-            let steps = (bound / scale).round();
-            if (-2147483648.0..2147483648.0).contains(&steps) {
-                Ok(zero_point.saturating_add(steps as i32))
-            } else {
-                Err(QuantizationError::Activation(scale))
-            }
-        };
-        let (min, max) = self.bounds();
-        let min = if min.is_finite() { quantized(min)?.max(lowest) } else { lowest };
-        let max = if max.is_finite() { quantized(max)?.min(highest) } else { highest };
-        Ok((min, max))
-    }
+    };
+    let (min, max) = activation_bounds(activation);
+    let min = if min.is_finite() { quantized(min)?.max(lowest) } else { lowest };
+    let max = if max.is_finite() { quantized(max)?.min(highest) } else { highest };
+    Ok((min, max))
 }
 
 /// The range of a quantized type.
 ///
 /// # Errors
 /// [`QuantizationError::Type`] when `dtype` is not int8, uint8 or int16.
-pub fn integer_range(dtype: DType) -> Result<(i32, i32), QuantizationError> {
+pub(crate) fn integer_range(dtype: DType) -> Result<(i32, i32), QuantizationError> {
     match dtype {
         DType::I8 => Ok((-128, 127)),
         DType::U8 => Ok((0, 255)),
@@ -198,18 +195,18 @@ const SOFTMAX_INTEGER_BITS: u32 = 5;
 
 /// How softmax on int8 or uint8 scales the differences to a row's maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SoftmaxScaling {
+pub(crate) struct SoftmaxScaling {
     /// `beta * input scale` as a factor to Q5.26.
-    pub multiplier: Multiplier,
+    pub(crate) multiplier: Multiplier,
     /// Differences below this one are negligible.
-    pub diff_min: i32,
+    pub(crate) diff_min: i32,
 }
 
 /// The scaling of softmax on int8 or uint8.
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] or [`QuantizationError::FactorSide`] when the scale is unusable or below 2^-26.
-pub fn softmax_scaling(beta: f32, input_scale: f32) -> Result<SoftmaxScaling, QuantizationError> {
+pub(crate) fn softmax_scaling(beta: f32, input_scale: f32) -> Result<SoftmaxScaling, QuantizationError> {
     check_scale(input_scale)?;
     if !beta.is_finite() {
         return Err(QuantizationError::Factor(f64::from(beta)));
@@ -225,7 +222,7 @@ pub fn softmax_scaling(beta: f32, input_scale: f32) -> Result<SoftmaxScaling, Qu
 ///
 /// # Errors
 /// As [`softmax_scaling`].
-pub fn log_softmax_scaling(input_scale: f32) -> Result<(SoftmaxScaling, Multiplier), QuantizationError> {
+pub(crate) fn log_softmax_scaling(input_scale: f32) -> Result<(SoftmaxScaling, Multiplier), QuantizationError> {
     let scaling = softmax_scaling(1.0, input_scale)?;
     let Multiplier { multiplier, shift } = scaling.multiplier;
     let inverse = f64::from(1u32 << (31 - shift)) / f64::from(multiplier);
@@ -236,7 +233,7 @@ pub fn log_softmax_scaling(input_scale: f32) -> Result<(SoftmaxScaling, Multipli
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] or [`QuantizationError::Factor`] when the scale or beta is unusable.
-pub fn softmax_scaling_i16(beta: f32, input_scale: f32) -> Result<Multiplier, QuantizationError> {
+pub(crate) fn softmax_scaling_i16(beta: f32, input_scale: f32) -> Result<Multiplier, QuantizationError> {
     check_scale(input_scale)?;
     quantize_multiplier(f64::from(input_scale) * f64::from(beta) / (10.0 / 65535.0))
 }
@@ -250,7 +247,7 @@ pub(crate) fn input_radius(integer_bits: u32, left_shift: i32) -> i32 {
 
 /// Which function of int16 a scaling is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SigmoidFunction {
+pub(crate) enum SigmoidFunction {
     /// The logistic function.
     Logistic,
     /// The hyperbolic tangent.
@@ -261,7 +258,7 @@ pub enum SigmoidFunction {
 ///
 /// # Errors
 /// [`QuantizationError`] when the input scale is unusable or the output scale is not 1/32768.
-pub fn sigmoid_scaling_i16(
+pub(crate) fn sigmoid_scaling_i16(
     function: SigmoidFunction,
     input_scale: f32,
     output_scale: f32,
@@ -302,7 +299,7 @@ fn nearest_power_of_two(scale: f32) -> Option<i32> {
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn rectifier_factor(
+pub(crate) fn rectifier_factor(
     dtype: DType,
     input_scale: f32,
     output_scale: f32,
@@ -319,7 +316,7 @@ pub fn rectifier_factor(
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale or alpha is unusable.
-pub fn leaky_relu_factors(
+pub(crate) fn leaky_relu_factors(
     dtype: DType,
     alpha: f32,
     input_scale: f32,
@@ -337,7 +334,7 @@ pub fn leaky_relu_factors(
 ///
 /// # Errors
 /// As [`leaky_relu_factors`].
-pub fn leaky_relu_i16_params(
+pub(crate) fn leaky_relu_i16(
     alpha: f32,
     input_scale: f32,
     output_scale: f32,
@@ -350,7 +347,7 @@ pub fn leaky_relu_i16_params(
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] when the scale is unusable.
-pub fn relu6_range_i16(input_scale: f32, input_zero_point: i32) -> Result<(i16, i16), QuantizationError> {
+pub(crate) fn relu6_range_i16(input_scale: f32, input_zero_point: i32) -> Result<(i16, i16), QuantizationError> {
     check_scale(input_scale)?;
     let saturate = |x: i32| x.clamp(-32768, 32767) as i16;
     Ok((saturate(input_zero_point), saturate(six(input_scale, input_zero_point))))
@@ -367,7 +364,7 @@ pub(crate) fn six(scale: f32, zero_point: i32) -> i32 {
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn prelu_factors(
+pub(crate) fn prelu_factors(
     dtype: DType,
     input_scale: f32,
     alpha_scale: f32,
@@ -390,7 +387,7 @@ pub fn prelu_factors(
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale is unusable.
-pub fn rsqrt_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, QuantizationError> {
+pub(crate) fn rsqrt_factor(input_scale: f32, output_scale: f32) -> Result<Multiplier, QuantizationError> {
     check_scale(input_scale)?;
     check_scale(output_scale)?;
     quantize_multiplier(1.0 / (f64::from(input_scale).sqrt() * f64::from(output_scale)))

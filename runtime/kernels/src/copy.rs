@@ -101,27 +101,39 @@ pub fn fill(value: &[u8], output: &mut [u8]) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Picks rows: `input` is `[outer, axis, inner]`, `output` is `[outer, indices, inner]`. A row whose index lies
-/// outside the axis becomes zero.
-pub fn gather(
-    element: usize,
-    outer: usize,
-    inner: usize,
-    input: &[u8],
-    indices: &[i32],
-    output: &mut [u8],
-) -> Result<(), KernelError> {
-    let row = inner.checked_mul(element).filter(|&row| row > 0).ok_or(KernelError::Parameter)?;
-    let in_row = row.checked_mul(outer).filter(|&n| n > 0).ok_or(KernelError::Parameter)?;
-    let expected = in_row.checked_mul(indices.len());
-    if !input.len().is_multiple_of(in_row) || expected != Some(output.len()) {
+/// The geometry of a gather.
+#[derive(Clone, Debug)]
+pub struct Gather {
+    /// Bytes per element.
+    pub element: usize,
+    /// Product of the axes that input and indices share.
+    pub batch: usize,
+    /// Product of the axes between those and the gathered one.
+    pub outer: usize,
+    /// Product of the axes behind the gathered one.
+    pub inner: usize,
+}
+
+/// Picks rows: `input` is `[batch, outer, axis, inner]`, `indices` is `[batch, n]`, `output` is
+/// `[batch, outer, n, inner]`. A row whose index lies outside the axis becomes zero.
+pub fn gather(p: &Gather, input: &[u8], indices: &[i32], output: &mut [u8]) -> Result<(), KernelError> {
+    let row = p.inner.checked_mul(p.element).filter(|&row| row > 0).ok_or(KernelError::Parameter)?;
+    let blocks = p.batch.checked_mul(p.outer).filter(|&n| n > 0).ok_or(KernelError::Parameter)?;
+    let in_row = row.checked_mul(blocks).ok_or(KernelError::Parameter)?;
+    let picked = indices.len() / p.batch;
+    let fits = input.len().is_multiple_of(in_row)
+        && indices.len().is_multiple_of(p.batch)
+        && in_row.checked_mul(picked) == Some(output.len());
+    if !fits {
         return Err(KernelError::Shape);
     }
     let axis = input.len() / in_row;
-    for (block, rows) in output.chunks_exact_mut((row * indices.len()).max(1)).enumerate() {
+    for (block, rows) in output.chunks_exact_mut((row * picked).max(1)).enumerate() {
+        let first = block / p.outer * picked;
+        let indices = indices.get(first..first + picked).unwrap_or(&[]);
         for (target, &index) in rows.chunks_exact_mut(row).zip(indices) {
             let at = usize::try_from(index).ok().filter(|&index| index < axis);
-            match at.and_then(|index| input.get((block * axis + index) * row..).and_then(|s| s.get(..row))) {
+            match at.and_then(|index| input.get((block * axis + index) * row..)?.get(..row)) {
                 Some(source) => target.copy_from_slice(source),
                 None => target.fill(0),
             }
@@ -195,7 +207,11 @@ mod tests {
     fn gathers_rows_and_zeroes_what_is_outside() {
         let input: Vec<u8> = (0..12).collect(); // [2, 3, 2]
         let mut out = vec![9; 2 * 2 * 2];
-        gather(1, 2, 2, &input, &[2, 7], &mut out).unwrap();
+        let shared = Gather { element: 1, batch: 1, outer: 2, inner: 2 };
+        gather(&shared, &input, &[2, 7], &mut out).unwrap();
         assert_eq!(out, [4, 5, 0, 0, 10, 11, 0, 0]);
+        let batched = Gather { element: 1, batch: 2, outer: 1, inner: 2 };
+        gather(&batched, &input, &[2, 1, 0, -1], &mut out).unwrap();
+        assert_eq!(out, [4, 5, 2, 3, 6, 7, 0, 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! Integer depthwise 2-D convolution.
 
 use crate::KernelError;
-use crate::conv::{Activation, Conv2D, Patch, at, for_each_patch};
+use crate::conv::{Activation, Conv2D, Lengths, Patch, at, for_each_patch};
 use crate::fixed::ChannelMultipliers;
 
 /// Neighbouring output channels computed together in registers; a Cortex-M has few.
@@ -27,9 +27,8 @@ pub fn depthwise_conv2d_i8(
     shifts: &[i8],
     output: &mut [i8],
 ) -> Result<(), KernelError> {
-    p.check_i8()?;
+    p.check_i8(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     check_groups(p)?;
-    p.check_lengths(input, weights, bias.map(<[i32]>::len), output)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
     depthwise(p, input, weights, output, |channel, sum| {
         p.finish_i8(scale.get(channel).apply(sum.wrapping_add(at(bias, channel))))
@@ -51,9 +50,8 @@ pub fn depthwise_conv2d_i16(
     shifts: &[i8],
     output: &mut [i16],
 ) -> Result<(), KernelError> {
-    p.check_i16()?;
+    p.check_i16(&Lengths::of(input, weights, bias.map(<[i64]>::len), output))?;
     check_groups(p)?;
-    p.check_lengths(input, weights, bias.map(<[i64]>::len), output)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
     depthwise(p, input, weights, output, |channel, sum| {
         p.finish_i16(scale.get(channel).apply_i64(sum.wrapping_add(at(bias, channel))))
@@ -185,4 +183,129 @@ fn multiply_add<T: Activation, const N: usize>(mut sums: [T::Sum; N], x: [T; N],
         sums[j] = T::multiply_add(sums[j], x[j], w[j]);
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::conv::fold_bias;
+    use crate::conv::testing::{Case, Kind, case, pattern_i8, pattern_i16, reference_sums};
+    use crate::window::Window;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn run_i8(case: &Case) -> Vec<i8> {
+        let channels = case.p.window.out_c;
+        let (zx, zw) = (case.p.input_zero_point, case.p.weights_zero_point);
+        let weights_of = |channel: usize| case.weights.iter().skip(channel).step_by(channels).copied();
+        let bias: Vec<i32> =
+            (0..channels).map(|channel| fold_bias(case.bias[channel], weights_of(channel), zx, zw)).collect();
+        let mut output = vec![0; case.p.window.output_len().unwrap()];
+        let Case { p, weights, multipliers, shifts, .. } = case;
+        depthwise_conv2d_i8(p, &case.input_i8(), weights, Some(&bias), multipliers, shifts, &mut output)
+            .unwrap();
+        output
+    }
+
+    fn run_i16(case: &Case) -> Vec<i16> {
+        let bias: Vec<i64> = case.bias.iter().map(|&b| b.into()).collect();
+        let mut output = vec![0; case.p.window.output_len().unwrap()];
+        let Case { input, weights, multipliers, shifts, .. } = case;
+        depthwise_conv2d_i16(&case.wide(), input, weights, Some(&bias), multipliers, shifts, &mut output)
+            .unwrap();
+        output
+    }
+
+    /// 4x3x3 to 2x3x6, 3x2 taps, stride 2x1, padded below and to the right only, followed by ReLU6.
+    fn example_i8() -> Case {
+        let window = Window {
+            batch: 1,
+            in_h: 4,
+            in_w: 3,
+            in_c: 3,
+            out_h: 2,
+            out_w: 3,
+            out_c: 6,
+            k_h: 3,
+            k_w: 2,
+            stride_h: 2,
+            stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
+            pad_top: 0,
+            pad_left: 0,
+            groups: 3,
+        };
+        Case {
+            p: Conv2D {
+                window,
+                input_zero_point: 9,
+                weights_zero_point: 0,
+                output_zero_point: -5,
+                activation_min: -5,
+                activation_max: 7,
+            },
+            input: pattern_i8(36, 37, 11).into_iter().map(i16::from).collect(),
+            weights: pattern_i8(36, 53, 7),
+            bias: vec![1000, -2000, 300, 0, 77, -5],
+            multipliers: vec![1099511620, 1759218714, 1099511620, 1539316349, 2061584415, 1099511620],
+            shifts: vec![-9, -11, -8, -10, -5, -9],
+        }
+    }
+
+    // Golden vectors: TensorFlow Lite Micro (PyPI tflite-micro, October 2026), single-operator models over the
+    // pattern.
+
+    #[test]
+    fn depthwise_i8_equals_tensorflow_lite_micro() {
+        let expected = [
+            7, -1, -5, -5, -5, -5, -5, -5, 7, -5, 7, -5, -5, -5, -5, -5, -5, -4, -3, -5, -5, -1, 7, -5, 7, 0,
+            -5, -5, -5, -5, -3, -4, 7, -5, 7, -5,
+        ];
+        assert_eq!(run_i8(&example_i8()), expected);
+    }
+
+    #[test]
+    fn depthwise_i16_equals_tensorflow_lite_micro() {
+        let mut example = example_i8();
+        example.p.window =
+            Window { in_h: 2, in_c: 5, out_c: 5, k_h: 2, stride_h: 1, groups: 5, ..example.p.window };
+        example.input = pattern_i16(30, 9377, 11);
+        example.weights = pattern_i8(20, 53, 7);
+        example.bias = vec![1000, -2000, 300, 0, 77];
+        example.multipliers = vec![1374389504, 1099511680, 1374389504, 1924145408, 1374389504];
+        example.shifts = vec![-8, -9, -7, -9, -8];
+        let expected = [
+            6351, 2221, 581, -3294, 239, -10300, -856, 3106, -4627, -19252, 68, -1054, -709, -1600, -13664,
+            374, 2851, 1025, -797, 2182, -8587, 1353, 1017, -3571, -6724, -1528, -984, -1785, -2151, -5225,
+        ];
+        assert_eq!(run_i16(&example), expected);
+    }
+
+    #[test]
+    fn groups_must_be_channels() {
+        let mut example = example_i8();
+        example.p.window.groups = 1;
+        let Case { p, multipliers, shifts, .. } = &example;
+        let mut output = [0; 36];
+        let result = depthwise_conv2d_i8(p, &[0; 36], &[0; 108], None, multipliers, shifts, &mut output);
+        assert_eq!(result, Err(KernelError::Parameter));
+    }
+
+    proptest! {
+        #[test]
+        fn depthwise_i8_follows_its_definition(case in case(Kind::Depthwise)) {
+            let sums = reference_sums(&case.p, Kind::Depthwise, &case.input_i8(), &case.weights);
+            prop_assert_eq!(run_i8(&case), case.finish_i8(&sums));
+        }
+
+        #[test]
+        fn depthwise_i16_follows_its_definition(case in case(Kind::Depthwise)) {
+            let sums = reference_sums(&case.wide(), Kind::Depthwise, &case.input, &case.weights);
+            prop_assert_eq!(run_i16(&case), case.finish_i16(&sums));
+        }
+    }
 }

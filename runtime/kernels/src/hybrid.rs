@@ -7,7 +7,7 @@
 
 use crate::KernelError;
 use crate::float::{Clamp, FullyConnected, bias_at, check_depthwise, check_weighted};
-use crate::float::{convolve_image, depthwise_image, multiply_row, rows_of};
+use crate::float::{convolve, convolve_depthwise, multiply_row, rows_of};
 use crate::window::Window;
 
 /// How the input is quantized before it meets the weights.
@@ -65,13 +65,15 @@ pub fn conv2d(
     scratch: &mut [i8],
     output: &mut [f32],
 ) -> Result<(), KernelError> {
-    let window = &p.window;
-    let (in_image, out_image) = check_weighted(window, input.len(), weights.len(), bias, output.len())?;
-    check_scales(scales, window.out_c)?;
-    check_scratch(scratch, in_image)?;
+    check_weighted(&p.window, input.len(), weights.len(), bias, output.len())?;
+    check_scales(scales, p.window.out_c)?;
+    check_scratch(scratch, conv_scratch_len(&p.window))?;
+    // Each image has a scale of its own.
+    let window = Window { batch: 1, ..p.window };
+    let (in_image, out_image) = (scratch.len(), output.len() / p.window.batch.max(1));
     for (image, out) in rows_of(input, in_image, output, out_image) {
         let quantized = quantize(p.input, image, scratch);
-        convolve_image(window, scratch, weights, out, quantized.multiply_add(), |sum, channel| {
+        convolve(&window, scratch, weights, out, quantized.multiply_add(), |sum, channel| {
             let scale = scale_at(scales, channel);
             // The reference multiplies in this order, which decides the last bit.
             let product = match p.input {
@@ -98,13 +100,15 @@ pub fn depthwise_conv2d(
     scratch: &mut [i8],
     output: &mut [f32],
 ) -> Result<(), KernelError> {
-    let window = &p.window;
-    let (in_image, out_image) = check_depthwise(window, input.len(), weights.len(), bias, output.len())?;
-    check_scales(scales, window.out_c)?;
-    check_scratch(scratch, in_image)?;
+    check_depthwise(&p.window, input.len(), weights.len(), bias, output.len())?;
+    check_scales(scales, p.window.out_c)?;
+    check_scratch(scratch, conv_scratch_len(&p.window))?;
+    // Each image has a scale of its own.
+    let window = Window { batch: 1, ..p.window };
+    let (in_image, out_image) = (scratch.len(), output.len() / p.window.batch.max(1));
     for (image, out) in rows_of(input, in_image, output, out_image) {
         let quantized = quantize(p.input, image, scratch);
-        depthwise_image(window, scratch, weights, out, quantized.multiply_add(), |sum, channel| {
+        convolve_depthwise(&window, scratch, weights, out, quantized.multiply_add(), |sum, channel| {
             let product = sum as f32 * (quantized.scale * scale_at(scales, channel));
             p.clamp.apply(product + bias_at(bias, channel))
         });
@@ -303,6 +307,24 @@ mod tests {
         p.input = InputQuantization::Asymmetric;
         fully_connected(&p, &input, &weights(12), &SCALES, Some(&BIAS), &mut scratch, &mut output).unwrap();
         assert_eq!(output, [0.7524184, -5.148497, 0.65972555, -1.0824965, 1.6595292, 0.19060786]);
+    }
+
+    #[test]
+    fn each_image_has_its_own_scale() {
+        let mut p = HybridConv2D {
+            window: plain([3, 3, 2], [2, 2], 3),
+            input: InputQuantization::Asymmetric,
+            clamp: Clamp::NONE,
+        };
+        let mut input = sequence(36, 7, 11, -4, 3.0);
+        input.iter_mut().skip(18).for_each(|x| *x *= 100.0);
+        let (mut scratch, mut apart, mut together) = ([0; 18], [9.0; 24], [9.0; 24]);
+        for (x, y) in input.chunks_exact(18).zip(apart.chunks_exact_mut(12)) {
+            conv2d(&p, x, &weights(24), &SCALES, Some(&BIAS), &mut scratch, y).unwrap();
+        }
+        p.window.batch = 2;
+        conv2d(&p, &input, &weights(24), &SCALES, Some(&BIAS), &mut scratch, &mut together).unwrap();
+        assert_eq!(together, apart);
     }
 
     #[test]

@@ -17,20 +17,19 @@ pub struct L2NormI8 {
     pub unsigned: bool,
 }
 
-/// L2 normalization, int8 to int8 with output scale 1/128 and zero point 0 (128 for uint8 tensors).
+/// L2 normalization in place, int8 to int8 with output scale 1/128 and zero point 0 (128 for uint8 tensors).
 ///
-/// `input` and `output`: rows × depth. A row of zeros stays zero.
+/// `data`: rows × depth. A row of zeros stays zero.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when a length is wrong.
-pub fn l2_norm_i8(p: &L2NormI8, input: &[i8], output: &mut [i8]) -> Result<(), KernelError> {
-    match p.rows.checked_mul(p.depth) {
-        Some(len) if p.depth > 0 && len == input.len() && len == output.len() => {}
-        _ => return Err(KernelError::Shape),
+/// [`KernelError::Shape`] when the length is wrong.
+pub fn l2_norm_i8(p: &L2NormI8, data: &mut [i8]) -> Result<(), KernelError> {
+    if p.depth == 0 || p.rows.checked_mul(p.depth) != Some(data.len()) {
+        return Err(KernelError::Shape);
     }
     let centred = |x: i8| i32::from(x).wrapping_sub(p.input_zero_point);
-    for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
-        let squares = inputs.iter().map(|&x| centred(x)).map(|x| x.wrapping_mul(x)).fold(0, i32::wrapping_add);
+    for row in data.chunks_exact_mut(p.depth) {
+        let squares = row.iter().map(|&x| centred(x)).map(|x| x.wrapping_mul(x)).fold(0, i32::wrapping_add);
         let mut factor = inverse_sqrt(squares);
         let before = if p.unsigned {
             7
@@ -38,9 +37,7 @@ pub fn l2_norm_i8(p: &L2NormI8, input: &[i8], output: &mut [i8]) -> Result<(), K
             factor.shift += 7;
             0
         };
-        for (&x, y) in inputs.iter().zip(outputs) {
-            *y = factor.apply(centred(x).wrapping_shl(before)).clamp(-128, 127) as i8;
-        }
+        row.iter_mut().for_each(|x| *x = factor.apply(centred(*x).wrapping_shl(before)).clamp(-128, 127) as i8);
     }
     Ok(())
 }

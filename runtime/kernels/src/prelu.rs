@@ -24,37 +24,35 @@ pub struct Prelu {
     pub negative: Multiplier,
 }
 
-/// PReLU on int8. `input` and `output` have `shape`, `alpha` has `alpha_shape`.
+/// PReLU on int8 in place. `data` has `shape`, `alpha` has `alpha_shape`.
 ///
 /// # Errors
 /// [`KernelError::Shape`] when a length is wrong or the shapes do not broadcast; [`KernelError::Parameter`] when an
 /// exponent is out of range.
-pub fn prelu_i8(p: &Prelu, input: &[i8], alpha: &[i8], output: &mut [i8]) -> Result<(), KernelError> {
-    prelu(p, input, alpha, output, |y| y.clamp(-128, 127) as i8)
+pub fn prelu_i8(p: &Prelu, alpha: &[i8], data: &mut [i8]) -> Result<(), KernelError> {
+    prelu(p, alpha, data, |y| y.clamp(-128, 127) as i8)
 }
 
-/// PReLU on int16 with int8 alpha. `input` and `output` have `shape`, `alpha` has `alpha_shape`.
+/// PReLU on int16 with int8 alpha, in place. `data` has `shape`, `alpha` has `alpha_shape`.
 ///
 /// # Errors
 /// [`KernelError::Shape`] when a length is wrong or the shapes do not broadcast; [`KernelError::Parameter`] when an
 /// exponent is out of range.
-pub fn prelu_i16(p: &Prelu, input: &[i16], alpha: &[i8], output: &mut [i16]) -> Result<(), KernelError> {
-    prelu(p, input, alpha, output, |y| y.clamp(-32768, 32767) as i16)
+pub fn prelu_i16(p: &Prelu, alpha: &[i8], data: &mut [i16]) -> Result<(), KernelError> {
+    prelu(p, alpha, data, |y| y.clamp(-32768, 32767) as i16)
 }
 
 fn prelu<T: Copy + Into<i32>>(
     p: &Prelu,
-    input: &[T],
     alpha: &[i8],
-    output: &mut [T],
+    data: &mut [T],
     store: impl Fn(i32) -> T,
 ) -> Result<(), KernelError> {
     p.positive.check()?;
     p.negative.check()?;
     let broadcasts = p.shape.iter().zip(&p.alpha_shape).all(|(&n, &a)| a == n || a == 1);
     if !broadcasts
-        || elements(&p.shape) != Some(input.len())
-        || input.len() != output.len()
+        || elements(&p.shape) != Some(data.len())
         || elements(&p.alpha_shape) != Some(alpha.len())
     {
         return Err(KernelError::Shape);
@@ -75,18 +73,16 @@ fn prelu<T: Copy + Into<i32>>(
     }
     // An axis of alpha with extent 1 is not stepped along.
     let step = |index: usize, extent: usize| if extent == 1 { 0 } else { index };
-    let mut rows = input.chunks_exact(channels).zip(output.chunks_exact_mut(channels));
+    let mut rows = data.chunks_exact_mut(channels);
     for n in 0..batch {
         for y in 0..height {
             for x in 0..width {
                 let alpha_row = (step(n, batch_a) * height_a + step(y, height_a)) * width_a + step(x, width_a);
                 let alphas = alpha.get(alpha_row * channels_a..).unwrap_or_default();
-                let Some((inputs, outputs)) = rows.next() else { return Ok(()) };
+                let Some(row) = rows.next() else { return Ok(()) };
                 match alphas.first() {
-                    Some(&a) if channels_a == 1 => {
-                        inputs.iter().zip(outputs).for_each(|(&x, y)| *y = apply(x, a));
-                    }
-                    _ => inputs.iter().zip(alphas).zip(outputs).for_each(|((&x, &a), y)| *y = apply(x, a)),
+                    Some(&a) if channels_a == 1 => row.iter_mut().for_each(|x| *x = apply(*x, a)),
+                    _ => row.iter_mut().zip(alphas).for_each(|(x, &a)| *x = apply(*x, a)),
                 }
             }
         }

@@ -46,8 +46,13 @@ impl Reduction {
 
     /// The product of the extents of all reduced or all kept axes.
     fn product(&self, reduced: bool) -> Option<usize> {
-        let factor = |(axis, &extent)| if self.is_reduced(axis) == reduced { extent } else { 1 };
-        self.extents.iter().enumerate().map(factor).try_fold(1, usize::checked_mul)
+        let mut product = 1usize;
+        for (axis, &extent) in self.extents.iter().enumerate() {
+            if self.is_reduced(axis) == reduced {
+                product = product.checked_mul(extent)?;
+            }
+        }
+        Some(product)
     }
 
     /// Every extent must be at least 1.
@@ -78,8 +83,11 @@ impl Reduction {
             stride = stride.wrapping_mul(*extent);
         }
         let walk = |kind| {
-            let own = |axis| if kinds[axis] == kind { extents[axis] } else { 1 };
-            Walk::new(core::array::from_fn(own), [strides])
+            let mut own = [1; OUTER];
+            for ((own, extent), axis_kind) in own.iter_mut().zip(extents).zip(kinds) {
+                *own = if axis_kind == kind { extent } else { 1 };
+            }
+            Walk::new(own, [strides])
         };
         Plan { kept: walk(false), reduced: walk(true), inner_reduced, inner }
     }
@@ -256,15 +264,13 @@ fn extreme<T: Copy + PartialOrd>(
     lowest: T,
     greatest: T,
 ) -> Result<(), KernelError> {
-    match op {
-        ReduceOp::Minimum => {
-            reduce(shape, input, output, greatest, |best, x| if x < best { x } else { best }, |best| best)
-        }
-        ReduceOp::Maximum => {
-            reduce(shape, input, output, lowest, |best, x| if x > best { x } else { best }, |best| best)
-        }
-        ReduceOp::Sum | ReduceOp::Mean => Err(KernelError::Parameter),
-    }
+    let (maximum, start) = match op {
+        ReduceOp::Minimum => (false, greatest),
+        ReduceOp::Maximum => (true, lowest),
+        ReduceOp::Sum | ReduceOp::Mean => return Err(KernelError::Parameter),
+    };
+    let better = |best: T, x: T| if if maximum { x > best } else { x < best } { x } else { best };
+    reduce(shape, input, output, start, better, |best| best)
 }
 
 /// Parameters of arg-min and arg-max: the input is `[outer, axis, inner]`, the output `[outer, inner]`.

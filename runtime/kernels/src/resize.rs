@@ -39,10 +39,11 @@ impl ResizeShape {
         output: &mut [T],
         mut pixel: impl FnMut(usize, usize, &[T], &mut [T]),
     ) {
-        let out_row = (self.out_w * self.channels).max(1);
-        let images = input.chunks_exact((self.in_h * self.in_w * self.channels).max(1));
-        for (image, output) in images.zip(output.chunks_exact_mut((self.out_h * out_row).max(1))) {
-            for (y, row) in output.chunks_exact_mut(out_row).enumerate() {
+        let in_image = self.in_h * self.in_w * self.channels;
+        let out_row = self.out_w * self.channels;
+        for (n, output) in output.chunks_exact_mut((self.out_h * out_row).max(1)).enumerate() {
+            let image = input.get(n * in_image..(n + 1) * in_image).unwrap_or_default();
+            for (y, row) in output.chunks_exact_mut(out_row.max(1)).enumerate() {
                 for (x, target) in row.chunks_exact_mut(self.channels.max(1)).enumerate() {
                     pixel(y, x, image, target);
                 }

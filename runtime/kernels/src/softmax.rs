@@ -22,14 +22,21 @@ pub struct SoftmaxI8 {
     pub diff_min: i32,
 }
 
-/// Softmax, int8 to int8 with output scale 1/256 and zero point -128.
+/// Softmax in place, int8 to int8 with output scale 1/256 and zero point -128.
 ///
-/// `input` and `output`: rows × depth.
+/// `data`: rows × depth.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
-pub fn softmax_i8(p: &SoftmaxI8, input: &[i8], output: &mut [i8]) -> Result<(), KernelError> {
-    softmax(p, input, output, 8, |y| (y - 128).min(127) as i8)
+/// [`KernelError::Shape`] when the length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn softmax_i8(p: &SoftmaxI8, data: &mut [i8]) -> Result<(), KernelError> {
+    check(p.rows, p.depth, data.len())?;
+    check_left(p.multiplier)?;
+    for row in data.chunks_exact_mut(p.depth) {
+        let exp = RowExp::new(p.multiplier, p.diff_min, row);
+        let (scale, exponent) = exp.scale(row, 8);
+        row.iter_mut().for_each(|x| *x = (exp.share(*x, scale, exponent) - 128).min(127) as i8);
+    }
+    Ok(())
 }
 
 /// Softmax, int8 to int16 with output scale 1/65536 and zero point -32768.
@@ -39,30 +46,14 @@ pub fn softmax_i8(p: &SoftmaxI8, input: &[i8], output: &mut [i8]) -> Result<(), 
 /// # Errors
 /// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
 pub fn softmax_i8_i16(p: &SoftmaxI8, input: &[i8], output: &mut [i16]) -> Result<(), KernelError> {
-    softmax(p, input, output, 16, |y| (y - 32768).min(32767) as i16)
-}
-
-/// The common part: `store` takes an output in units of `2^-output_bits`.
-fn softmax<T>(
-    p: &SoftmaxI8,
-    input: &[i8],
-    output: &mut [T],
-    output_bits: i32,
-    store: impl Fn(i32) -> T,
-) -> Result<(), KernelError> {
-    check(p.rows, p.depth, input.len(), output.len())?;
+    check(p.rows, p.depth, input.len())?;
+    check(p.rows, p.depth, output.len())?;
     check_left(p.multiplier)?;
     for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
         let exp = RowExp::new(p.multiplier, p.diff_min, inputs);
-        let (scale, bits) = reciprocal_q12(exp.sum(inputs));
-        // Beyond a sum of 2^output_bits the reference refuses to go on; every output rounds to zero there.
-        let exponent = (bits + 31 - output_bits) as u32;
+        let (scale, exponent) = exp.scale(inputs, 16);
         for (&x, y) in inputs.iter().zip(outputs) {
-            let value = match exp.at(x) {
-                Some(e) if exponent <= 31 => rounding_shift_right(doubling_high_mul(scale, e), exponent),
-                _ => 0,
-            };
-            *y = store(value);
+            *y = (exp.share(x, scale, exponent) - 32768).min(32767) as i16;
         }
     }
     Ok(())
@@ -83,25 +74,25 @@ pub struct LogSoftmaxI8 {
     pub diff_min: i32,
 }
 
-/// Log-softmax, int8 to int8 with output scale 16/256 and zero point 127.
+/// Log-softmax in place, int8 to int8 with output scale 16/256 and zero point 127.
 ///
-/// `input` and `output`: rows × depth.
+/// `data`: rows × depth.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when an exponent is out of range.
-pub fn log_softmax_i8(p: &LogSoftmaxI8, input: &[i8], output: &mut [i8]) -> Result<(), KernelError> {
-    check(p.rows, p.depth, input.len(), output.len())?;
+/// [`KernelError::Shape`] when the length is wrong; [`KernelError::Parameter`] when an exponent is out of range.
+pub fn log_softmax_i8(p: &LogSoftmaxI8, data: &mut [i8]) -> Result<(), KernelError> {
+    check(p.rows, p.depth, data.len())?;
     check_left(p.multiplier)?;
     p.inverse.check()?;
-    for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
-        let exp = RowExp::new(p.multiplier, p.diff_min, inputs);
-        let log_sum = ln_q12(exp.sum(inputs));
+    for row in data.chunks_exact_mut(p.depth) {
+        let exp = RowExp::new(p.multiplier, p.diff_min, row);
+        let log_sum = ln_q12(exp.sum(row));
         // The smallest number of Q5.26, moved by the logarithm, as a difference.
         let smallest = p.inverse.apply(log_sum.wrapping_add(i32::MIN));
         let lower = smallest.max(p.diff_min.saturating_sub(1));
-        for (&x, y) in inputs.iter().zip(outputs) {
-            let diff = i32::from(x) - exp.max;
-            *y = if diff > lower {
+        for x in row {
+            let diff = i32::from(*x) - exp.max;
+            *x = if diff > lower {
                 let log = p.multiplier.apply(diff).wrapping_sub(log_sum);
                 (rounding_shift_right(log, 22) + 127).clamp(-128, 127) as i8
             } else {
@@ -135,6 +126,24 @@ impl RowExp {
     fn sum(&self, row: &[i8]) -> i32 {
         row.iter().filter_map(|&x| self.at(x)).fold(0, |sum, e| sum.wrapping_add(rounding_shift_right(e, 12)))
     }
+
+    /// What an exponential is multiplied by and shifted right by to become its share of the row, in units of
+    /// `2^-bits`.
+    fn scale(&self, row: &[i8], bits: i32) -> (i32, i32) {
+        let (scale, over_unit) = reciprocal_q12(self.sum(row));
+        (scale, over_unit + 31 - bits)
+    }
+
+    /// The share of one element.
+    fn share(&self, x: i8, scale: i32, exponent: i32) -> i32 {
+        match self.at(x) {
+            Some(e) if (0..=31).contains(&exponent) => {
+                rounding_shift_right(doubling_high_mul(scale, e), exponent as u32)
+            }
+            // The sum exceeds 2^bits, where the reference refuses to go on: every share rounds to zero.
+            _ => 0,
+        }
+    }
 }
 
 /// Parameters of softmax on int16.
@@ -148,32 +157,32 @@ pub struct SoftmaxI16 {
     pub multiplier: Multiplier,
 }
 
-/// Softmax, int16 to int16 with zero points 0 and output scale 1/32768.
+/// Softmax in place, int16 to int16 with zero points 0 and output scale 1/32768.
 ///
-/// `input` and `output`: rows × depth. Exponential and reciprocal are interpolated in two constant tables of 1026
+/// `data`: rows × depth. Exponential and reciprocal are interpolated in two constant tables of 1026
 /// bytes each.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when a length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
-pub fn softmax_i16(p: &SoftmaxI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    check(p.rows, p.depth, input.len(), output.len())?;
+/// [`KernelError::Shape`] when the length is wrong; [`KernelError::Parameter`] when the exponent is out of range.
+pub fn softmax_i16(p: &SoftmaxI16, data: &mut [i16]) -> Result<(), KernelError> {
+    check(p.rows, p.depth, data.len())?;
     p.multiplier.check()?;
-    for (inputs, outputs) in input.chunks_exact(p.depth).zip(output.chunks_exact_mut(p.depth)) {
-        let max = inputs.iter().copied().fold(i16::MIN, i16::max);
+    for row in data.chunks_exact_mut(p.depth) {
+        let max = row.iter().copied().fold(i16::MIN, i16::max);
         let mut sum = 0i32; // Q16.15
-        for (&x, y) in inputs.iter().zip(outputs.iter_mut()) {
-            let scaled = p.multiplier.apply(i32::from(x) - i32::from(max));
-            *y = interpolate(&EXP, scaled.saturating_add(32767));
-            sum = sum.wrapping_add(i32::from(*y));
+        for x in row.iter_mut() {
+            let scaled = p.multiplier.apply(i32::from(*x) - i32::from(max));
+            *x = interpolate(&EXP, scaled.saturating_add(32767));
+            sum = sum.wrapping_add(i32::from(*x));
         }
         // 1 / sum, with sum = (1 + fraction) * 2^(16 - headroom) in Q16.15.
         let headroom = (sum as u32).leading_zeros().clamp(1, 17);
         let normalized = ((i64::from(sum) << (headroom - 1)) + (1 << 13)) >> 14;
         let reciprocal = interpolate(&RECIPROCAL, (normalized as i32).wrapping_sub((1 << 16) + (1 << 15)));
         let right = 31 - headroom;
-        for y in outputs {
-            let product = i64::from(*y) * i64::from(reciprocal) + (1i64 << (right - 1));
-            *y = ((product >> right) as i32).clamp(0, 32767) as i16;
+        for x in row {
+            let product = i64::from(*x) * i64::from(reciprocal) + (1i64 << (right - 1));
+            *x = ((product >> right) as i32).clamp(0, 32767) as i16;
         }
     }
     Ok(())
@@ -238,12 +247,9 @@ const fn round(x: f32) -> f32 {
     }
 }
 
-/// Checks the lengths of input and output.
-fn check(rows: usize, depth: usize, input: usize, output: usize) -> Result<(), KernelError> {
-    match rows.checked_mul(depth) {
-        Some(len) if depth > 0 && len == input && len == output => Ok(()),
-        _ => Err(KernelError::Shape),
-    }
+/// Checks a tensor's length.
+fn check(rows: usize, depth: usize, len: usize) -> Result<(), KernelError> {
+    if depth > 0 && rows.checked_mul(depth) == Some(len) { Ok(()) } else { Err(KernelError::Shape) }
 }
 
 /// Checks that a factor is at least 1, as the one that takes differences to Q5.26 must be.

@@ -4,7 +4,7 @@
 //! of accumulators as large as the output; the sums are the same.
 
 use crate::KernelError;
-use crate::conv::{Activation, BLOCK, Conv2D, at, filter_block};
+use crate::conv::{Activation, BLOCK, Conv2D, Lengths, at, filter_block};
 use crate::fixed::ChannelMultipliers;
 use crate::window::{Window, part};
 
@@ -28,9 +28,8 @@ pub fn transpose_conv2d_i8(
     shifts: &[i8],
     output: &mut [i8],
 ) -> Result<(), KernelError> {
-    p.check_i8()?;
+    p.check_i8(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     check_dense(&p.window)?;
-    p.check_lengths(input, weights, bias.map(<[i32]>::len), output)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
     transpose_conv(p, input, weights, output, |channel, sum| {
         p.finish_i8(scale.get(channel).apply(sum.wrapping_add(at(bias, channel))))
@@ -52,9 +51,8 @@ pub fn transpose_conv2d_i16(
     shifts: &[i8],
     output: &mut [i16],
 ) -> Result<(), KernelError> {
-    p.check_i16()?;
+    p.check_i16(&Lengths::of(input, weights, bias.map(<[i64]>::len), output))?;
     check_dense(&p.window)?;
-    p.check_lengths(input, weights, bias.map(<[i64]>::len), output)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
     transpose_conv(p, input, weights, output, |channel, sum| {
         p.finish_i16(scale.get(channel).apply_i64(sum.wrapping_add(at(bias, channel))))
@@ -141,4 +139,137 @@ fn transpose_conv<T: Activation>(
 #[inline(never)]
 fn centred_sum<T: Activation>(vector: &[T], zero_point: i16) -> i32 {
     vector.iter().fold(0i32, |sum, &x| sum.wrapping_add(x.into()).wrapping_sub(i32::from(zero_point)))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::conv::testing::{Case, Kind, case, pattern_i8, pattern_i16, reference_sums};
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn run_i8(case: &Case) -> Vec<i8> {
+        let mut output = vec![0; case.p.window.output_len().unwrap()];
+        let Case { p, weights, bias, multipliers, shifts, .. } = case;
+        transpose_conv2d_i8(p, &case.input_i8(), weights, Some(bias), multipliers, shifts, &mut output)
+            .unwrap();
+        output
+    }
+
+    fn run_i16(case: &Case) -> Vec<i16> {
+        let bias: Vec<i64> = case.bias.iter().map(|&b| b.into()).collect();
+        let mut output = vec![0; case.p.window.output_len().unwrap()];
+        let Case { input, weights, multipliers, shifts, .. } = case;
+        transpose_conv2d_i16(&case.wide(), input, weights, Some(&bias), multipliers, shifts, &mut output)
+            .unwrap();
+        output
+    }
+
+    /// 2x3x2 to 4x3x2, 3x3 taps, stride 2x1, one column cropped on the left.
+    fn example_i8() -> Case {
+        let window = Window {
+            batch: 1,
+            in_h: 2,
+            in_w: 3,
+            in_c: 2,
+            out_h: 4,
+            out_w: 3,
+            out_c: 2,
+            k_h: 3,
+            k_w: 3,
+            stride_h: 2,
+            stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
+            pad_top: 0,
+            pad_left: 1,
+            groups: 1,
+        };
+        Case {
+            p: Conv2D {
+                window,
+                input_zero_point: -7,
+                weights_zero_point: 0,
+                output_zero_point: 4,
+                activation_min: -128,
+                activation_max: 127,
+            },
+            input: pattern_i8(12, 37, 11).into_iter().map(i16::from).collect(),
+            weights: pattern_i8(36, 53, 7),
+            bias: vec![1000, -2000],
+            multipliers: vec![1374389504, 1374389504],
+            shifts: vec![-9, -8],
+        }
+    }
+
+    // Golden vectors: TensorFlow Lite Micro (PyPI tflite-micro, October 2026), single-operator models over the
+    // pattern.
+
+    #[test]
+    fn transpose_conv_i8_equals_tensorflow_lite_micro() {
+        let expected =
+            [9, 23, -8, 16, 4, -17, -8, -12, 19, -2, 21, -5, 5, -59, 34, 44, 2, 16, 4, -31, -11, 49, 22, -3];
+        assert_eq!(run_i8(&example_i8()), expected);
+    }
+
+    #[test]
+    fn transpose_conv_i16_equals_tensorflow_lite_micro() {
+        let mut example = example_i8();
+        example.p.window = Window {
+            in_w: 2,
+            in_c: 1,
+            out_h: 6,
+            out_w: 4,
+            out_c: 3,
+            k_h: 4,
+            k_w: 2,
+            stride_h: 3,
+            stride_w: 2,
+            pad_left: 0,
+            ..example.p.window
+        };
+        example.input = pattern_i16(4, 9377, 11);
+        example.weights = pattern_i8(24, 53, 7);
+        example.bias = vec![1000, -2000, 5];
+        example.multipliers = vec![1099511680, 1099511680, 1649267520];
+        example.shifts = vec![-8, -7, -7];
+        let expected = [
+            7929, -6166, 8058, 4457, -13111, -2358, 5660, -4403, 5752, 3182, -9360, -1683, 985, 13488,
+            -12775, -2487, 6543, -23192, 703, 9624, -9118, -1775, 4668, -16553, -5960, -401, 16706, 7339,
+            -7345, 6289, -4253, -289, 11924, 5239, -5245, 4489, 7256, -16922, -683, 2299, 6707, -15552, 3880,
+            -11071, -1808, 912, 6932, -10714, 422, 5761, -5461, -1062, 2793, -9914, 141, 1898, -1804, -350,
+            917, -3275, -2547, -176, 7142, 3139, -3145, 2689, -840, -64, 2359, 1038, -1044, 888,
+        ];
+        assert_eq!(run_i16(&example), expected);
+    }
+
+    #[test]
+    fn dilation_and_groups_are_refused() {
+        let changes: [fn(&mut Window); 2] = [|w| w.dilation_w = 2, |w| (w.groups, w.k_w) = (2, 6)];
+        for change in changes {
+            let mut example = example_i8();
+            change(&mut example.p.window);
+            let Case { p, weights, multipliers, shifts, .. } = &example;
+            let mut output = [0; 24];
+            let result = transpose_conv2d_i8(p, &[0; 12], weights, None, multipliers, shifts, &mut output);
+            assert_eq!(result, Err(KernelError::Parameter));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn transpose_conv_i8_follows_its_definition(case in case(Kind::Transposed)) {
+            let sums = reference_sums(&case.p, Kind::Transposed, &case.input_i8(), &case.weights);
+            prop_assert_eq!(run_i8(&case), case.finish_i8(&sums));
+        }
+
+        #[test]
+        fn transpose_conv_i16_follows_its_definition(case in case(Kind::Transposed)) {
+            let sums = reference_sums(&case.wide(), Kind::Transposed, &case.input, &case.weights);
+            prop_assert_eq!(run_i16(&case), case.finish_i16(&sums));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Unary operators on int16 tensors.
 //!
 //! Sigmoid and hyperbolic tangent share one table of the sigmoid, interpolated linearly; the others rescale with a
-//! [`Multiplier`]. Input and output have the same length; their order does not matter.
+//! [`Multiplier`]. All work in place.
 
 use crate::KernelError;
 use crate::fixed::{Multiplier, exp_for_table, rescaled_inverse_sqrt};
@@ -16,12 +16,12 @@ pub struct SigmoidI16 {
 }
 
 impl SigmoidI16 {
-    /// Checks the shift; the elementwise functions rely on it.
-    fn check(&self, input: usize, output: usize) -> Result<(), KernelError> {
-        if self.shift > 31 {
-            return Err(KernelError::Parameter);
-        }
-        check(input, output)
+    /// Checks the shift, on which the element-wise functions rely.
+    ///
+    /// # Errors
+    /// [`KernelError::Parameter`] when it is above 31.
+    pub fn check(&self) -> Result<(), KernelError> {
+        if self.shift <= 31 { Ok(()) } else { Err(KernelError::Parameter) }
     }
 
     /// The input in units of 1/12288, rounded half up.
@@ -78,20 +78,20 @@ static SIGMOID: [u16; 256] = {
 /// Sigmoid with output scale 1/32768; zero points 0.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the shift is out of range.
-pub fn logistic_i16(p: &SigmoidI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    p.check(input.len(), output.len())?;
-    input.iter().zip(output).for_each(|(&x, y)| *y = p.logistic(x));
+/// [`KernelError::Parameter`] when the shift is out of range.
+pub fn logistic_i16(p: &SigmoidI16, data: &mut [i16]) -> Result<(), KernelError> {
+    p.check()?;
+    data.iter_mut().for_each(|x| *x = p.logistic(*x));
     Ok(())
 }
 
 /// Hyperbolic tangent with output scale 1/32768; zero points 0.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the shift is out of range.
-pub fn tanh_i16(p: &SigmoidI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    p.check(input.len(), output.len())?;
-    input.iter().zip(output).for_each(|(&x, y)| *y = p.tanh(x));
+/// [`KernelError::Parameter`] when the shift is out of range.
+pub fn tanh_i16(p: &SigmoidI16, data: &mut [i16]) -> Result<(), KernelError> {
+    p.check()?;
+    data.iter_mut().for_each(|x| *x = p.tanh(*x));
     Ok(())
 }
 
@@ -113,16 +113,18 @@ pub struct LeakyReluI16 {
 /// Leaky ReLU and, with a `negative` factor of 0, ReLU.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when an exponent is out of range.
-pub fn leaky_relu_i16(p: &LeakyReluI16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    check(input.len(), output.len())?;
+/// [`KernelError::Parameter`] when an exponent is out of range.
+pub fn leaky_relu_i16(p: &LeakyReluI16, data: &mut [i16]) -> Result<(), KernelError> {
     p.positive.check()?;
     p.negative.check()?;
-    for (&x, y) in input.iter().zip(output) {
-        let x = i32::from(x).wrapping_sub(p.input_zero_point);
-        let scaled = if x >= 0 { p.positive.apply(x) } else { p.negative.apply(x) };
-        let scaled = if x < 0 && p.negate { scaled.wrapping_neg() } else { scaled };
-        *y = saturate(scaled.wrapping_add(p.output_zero_point));
+    for x in data {
+        let centred = i32::from(*x).wrapping_sub(p.input_zero_point);
+        let scaled = match (centred >= 0, p.negate) {
+            (true, _) => p.positive.apply(centred),
+            (false, false) => p.negative.apply(centred),
+            (false, true) => p.negative.apply(centred).wrapping_neg(),
+        };
+        *x = saturate(scaled.wrapping_add(p.output_zero_point));
     }
     Ok(())
 }
@@ -130,24 +132,22 @@ pub fn leaky_relu_i16(p: &LeakyReluI16, input: &[i16], output: &mut [i16]) -> Re
 /// Limits every element to `min ..= max`: ReLU6, which TensorFlow Lite Micro does not rescale.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when `min > max`.
-pub fn clamp_i16(min: i16, max: i16, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    check(input.len(), output.len())?;
+/// [`KernelError::Parameter`] when `min > max`.
+pub fn clamp_i16(min: i16, max: i16, data: &mut [i16]) -> Result<(), KernelError> {
     if min > max {
         return Err(KernelError::Parameter);
     }
-    input.iter().zip(output).for_each(|(&x, y)| *y = x.max(min).min(max));
+    data.iter_mut().for_each(|x| *x = (*x).max(min).min(max));
     Ok(())
 }
 
 /// Absolute value; `multiplier` is input scale / output scale, zero points are 0.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the exponent is out of range.
-pub fn abs_i16(multiplier: Multiplier, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    check(input.len(), output.len())?;
+/// [`KernelError::Parameter`] when the exponent is out of range.
+pub fn abs_i16(multiplier: Multiplier, data: &mut [i16]) -> Result<(), KernelError> {
     multiplier.check()?;
-    input.iter().zip(output).for_each(|(&x, y)| *y = saturate(multiplier.apply(i32::from(x).abs())));
+    data.iter_mut().for_each(|x| *x = saturate(multiplier.apply(i32::from(*x).abs())));
     Ok(())
 }
 
@@ -156,20 +156,15 @@ pub fn abs_i16(multiplier: Multiplier, input: &[i16], output: &mut [i16]) -> Res
 /// Zero and (where the reference stops with an error) negative elements give the largest output.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths differ; [`KernelError::Parameter`] when the exponent is out of range.
-pub fn rsqrt_i16(multiplier: Multiplier, input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
-    check(input.len(), output.len())?;
+/// [`KernelError::Parameter`] when the exponent is out of range.
+pub fn rsqrt_i16(multiplier: Multiplier, data: &mut [i16]) -> Result<(), KernelError> {
     multiplier.check()?;
-    for (&x, y) in input.iter().zip(output) {
-        *y = if x > 0 { saturate(rescaled_inverse_sqrt(i32::from(x), multiplier)) } else { i16::MAX };
+    for x in data {
+        *x = if *x > 0 { saturate(rescaled_inverse_sqrt(i32::from(*x), multiplier)) } else { i16::MAX };
     }
     Ok(())
 }
 
 fn saturate(x: i32) -> i16 {
     x.clamp(-32768, 32767) as i16
-}
-
-fn check(input: usize, output: usize) -> Result<(), KernelError> {
-    if input == output { Ok(()) } else { Err(KernelError::Shape) }
 }

@@ -147,11 +147,11 @@ impl Window {
 /// The part of a window, along one axis, that covers the image rather than its padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taps {
-    /// The first tap inside.
+    /// The first tap inside; 0 when there is none.
     pub first: usize,
     /// How many taps lie inside; 0 when the window sees padding only.
     pub count: usize,
-    /// The image coordinate under tap `first`; tap `first + i` is `i * dilation` further on.
+    /// The image coordinate under tap `first`, 0 when there is none; tap `first + i` is `i * dilation` further on.
     pub position: usize,
 }
 
@@ -164,8 +164,11 @@ impl Taps {
         let first = if start >= pad { 0 } else { (pad - start).div_ceil(dilation) };
         // `check` bounds each of these by a quarter of the range.
         let position = (start + first * dilation).wrapping_sub(pad);
-        let room = if position < extent { (extent - position).div_ceil(dilation) } else { 0 };
-        Taps { first, count: room.min(kernel.saturating_sub(first)), position }
+        if first >= kernel || position >= extent {
+            return Taps { first: 0, count: 0, position: 0 };
+        }
+        let count = (extent - position).div_ceil(dilation).min(kernel - first);
+        Taps { first, count, position }
     }
 }
 

@@ -131,7 +131,11 @@ class Draw:
         low, high = RANGES[dtype]
         if dtype == "int16":
             return 0
-        return self.pick([0, low, high, self.int(low, high), self.int(low, high)]) if low < 0 else self.int(low, high)
+        middle = (low + high + 1) // 2
+        kind = self.rng.random()
+        if kind < 0.15:
+            return self.pick([low, high, middle])
+        return self.int(low, high) if kind < 0.5 else middle + self.int(-40, 40)
 
     def quant(self, dtype, low=1e-3, high=0.5):
         """Random per-tensor quantization, or None for a type that carries plain numbers."""
@@ -161,14 +165,16 @@ class Draw:
         """A rescaling factor for accumulators up to `bound` that cannot overflow 32 bits, its extremes included."""
         bound = max(float(bound), 1.0)
         largest = 2.0**30 / bound
-        kind = self.cycle(["typical", "power", "typical", "tiny", "large", "typical", "near power", "nothing"])
+        kind = self.cycle(["typical", "power", "typical", "typical", "near power", "typical", "extreme"])
+        if kind == "extreme":
+            kind = self.pick(["tiny", "large", "nothing"])
         typical = self.log_real(0.3, 8) * output_range / bound
         if kind == "tiny":
-            factor = 2.0 ** -self.real(20, 31)
+            factor = typical * 2.0 ** -self.real(2, 20)
         elif kind == "nothing":
             factor = 2.0 ** -self.real(31, 40)
         elif kind == "large":
-            factor = self.log_real(1.0, 2.0**18)
+            factor = typical * 2.0 ** self.real(1, 20)
         elif kind == "power":
             factor = 2.0 ** round(np.log2(typical))
         elif kind == "near power":

@@ -80,12 +80,15 @@ def sum_quants(draw, dtype):
     """Scales from equal to a factor of 2^20 apart; the output's from fine to coarse."""
     if dtype not in RANGES or dtype in ("int32", "int64"):
         return None
-    kind = draw.cycle(["typical", "typical", "apart", "coarse", "equal", "fine"])
+    kind = draw.cycle(["typical", "apart", "typical", "equal", "typical", "extreme"])
+    if kind == "extreme":
+        kind = draw.pick(["far apart", "coarse", "fine"])
     s1 = draw.scale()
-    s2 = s1 if kind == "equal" else draw.scale() if kind != "apart" else s1 * 2.0 ** draw.real(-20, 20)
+    reach = {"equal": 0, "apart": 6, "far apart": 25}.get(kind, 1.5)
+    s2 = s1 * 2.0 ** draw.real(-reach, reach)
     top = max(s1, s2)
     limit = 2.0 ** (-14 if dtype == "int16" else -19) * 1.01  # below, the output multiplier exceeds one
-    ratio = {"coarse": 2.0 ** draw.real(4, 24), "fine": max(limit, 2.0 ** draw.real(-18, -5))}.get(
+    ratio = {"coarse": 2.0 ** draw.real(3, 24), "fine": max(limit, 2.0 ** draw.real(-18, -3))}.get(
         kind, draw.real(0.6, 3)
     )
     so = max(top * ratio, top * limit)

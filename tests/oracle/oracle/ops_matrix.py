@@ -35,7 +35,7 @@ def weight_scales(draw, dtype, terms, channels, per_channel, bias_terms=40):
     return float(np.float32(si)), sw, float(np.float32(so)), terms * top * bias_terms
 
 
-def add_bias(draw, graph, kind, channels, si, sw, bound):
+def add_bias(draw, graph, kind, channels, si, sw, bound, odd_axis=False):
     """A bias of `kind`, or None; its scale is the product of the scales of input and weights."""
     if kind is None:
         return None
@@ -43,7 +43,9 @@ def add_bias(draw, graph, kind, channels, si, sw, bound):
         return graph.constant(draw.values([channels], "float32"))
     bias = draw.values([channels], "int32", bound=int(min(bound, 2**30)))
     scale = np.float32(si) * sw
-    return graph.constant(bias.astype(TYPES[kind][1]), Quant(scale, np.zeros(len(scale), np.int64)))
+    # Some converters write the weights' axis here, which a vector does not have; TFLM does not mind.
+    axis = 3 if odd_axis and draw.chance(0.15) else 0
+    return graph.constant(bias.astype(TYPES[kind][1]), Quant(scale, np.zeros(len(scale), np.int64), axis))
 
 
 def window(draw, padding, size, stride_high=3, dilation_high=3, window_high=5):
@@ -69,6 +71,8 @@ def convolution_tensors(draw, dtype, graph, x_shape, w_shape, terms, channels, a
     """Input, weights, bias and output of a convolution; `order` puts them into the operator's own order."""
     activation = draw.cycle(["NONE", "RELU", "NONE", "RELU6", "RELU_N1_TO_1"])
     per_channel = dtype not in ("float32", "uint8") and draw.cycle([True, False])
+    if dtype == "float32_int8" and axis == 3:
+        per_channel = True  # the only hybrid depthwise convolution that LiteRT has
     bias_kind = draw.cycle(bias_kinds)
     if dtype == "float32":
         x = graph.input(x_shape, "float32")
@@ -90,7 +94,7 @@ def convolution_tensors(draw, dtype, graph, x_shape, w_shape, terms, channels, a
         x = graph.input(x_shape, dtype, Quant(si, draw.zero_point(dtype)))
         w = graph.constant(draw.values(w_shape, w_type, bound=127 if w_type == "int8" else None), q)
         y = graph.output(y_shape, dtype, Quant(so, draw.zero_point(dtype)))
-        bias = add_bias(draw, graph, bias_kind, channels, si, sw, bias_bound)
+        bias = add_bias(draw, graph, bias_kind, channels, si, sw, bias_bound, dtype == "int8")
         io_type = dtype
     graph.op_inputs = order(x, w, bias)
     parameters = {
@@ -109,6 +113,7 @@ def bias_kinds_of(dtype):
         "int8": ["int32", "int32", None],
         "uint8": ["int32"],
         "int16": ["int64", None, "int32"],
+        "float32_int8": ["float32"],
     }.get(dtype, ["float32", "float32", None])
 
 
@@ -246,7 +251,7 @@ def fully_connected(draw, dtype):
         x_shape = [*lead, depth]
     y_shape = [*lead, units]
     model = Model()
-    kinds = bias_kinds_of(dtype) if dtype != "uint8" else ["int32", None]
+    kinds = {"uint8": ["int32", None], "float32_int8": ["float32", None]}.get(dtype, bias_kinds_of(dtype))
     activation, inputs, y, parameters = convolution_tensors(
         draw, dtype, model.main, x_shape, [units, depth], depth, units, 0, y_shape, kinds, with_bias
     )

@@ -212,7 +212,7 @@ def cast(draw, dtype):
         values = draw.rng.uniform(max(low, -top), top, values.shape).astype(np.float32)
         small = draw.rng.uniform(-3 if low < 0 else 0, 3, values.shape).astype(np.float32)
         values = np.where(draw.rng.random(values.shape) < 0.5, small, values)
-        if target == "bool":
-            values = np.round(values)
+    if target == "bool":
+        values = (values % 3).astype(source) if source != "float32" else np.round(values)
     table = options("Cast", inDataType=TYPES[source][0], outDataType=TYPES[target][0])
     return converted(draw, source, target, "CAST", None, None, values, table)

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import tempfile
 
-ARENA_BYTES = 2_000_000
+ARENA_BYTES = 300_000
 TIMEOUT_S = 60
 
 

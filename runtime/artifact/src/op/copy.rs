@@ -46,7 +46,8 @@ pub struct Lut8 {
 }
 
 /// Body of [`crate::Kernel::Gather`]: rows of `input` picked by `indices` (int32). The input is seen as
-/// `[outer, axis, inner]`, the output as `[outer, indices, inner]`. An index outside the axis gives zeros.
+/// `[batch, outer, axis, inner]`, the indices as `[batch, indices]`, the output as `[batch, outer, indices, inner]`.
+/// An index outside the axis gives zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gather {
     /// Source.
@@ -55,7 +56,9 @@ pub struct Gather {
     pub indices: TensorId,
     /// Destination.
     pub output: TensorId,
-    /// Product of the axes before the gathered one.
+    /// Product of the axes that input and indices share.
+    pub batch: u32,
+    /// Product of the axes between those and the gathered one.
     pub outer: u32,
     /// Product of the axes behind the gathered one.
     pub inner: u32,

@@ -4,5 +4,16 @@
 //! stand in the tensor table. Fields are only ever appended in a new kernel number, never changed.
 
 mod copy;
+mod factor;
+mod lstm;
+mod signal;
+mod svdf;
 
 pub use copy::{Copy, Fill, Gather, Lut8};
+pub use factor::Factor;
+pub use lstm::{LstmF32, LstmInt, LstmTensors};
+pub use signal::{
+    SignalEnergy, SignalFftAutoScale, SignalFilterBank, SignalFilterBankLog, SignalFilterBankSquareRoot,
+    SignalPcan, SignalRfft, SignalSpectralSubtraction, SignalWindow,
+};
+pub use svdf::{SvdfF32, SvdfI8, SvdfTensors};

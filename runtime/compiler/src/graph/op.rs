@@ -121,8 +121,10 @@ pub enum Op {
     },
     /// input, indices
     Gather {
-        /// Axis.
+        /// Axis of the input.
         axis: usize,
+        /// Leading axes that input and indices share; not more than `axis`.
+        batch_dims: usize,
     },
     /// input; repeated along axes of 1
     BroadcastTo,
@@ -200,6 +202,8 @@ pub enum Op {
     Lstm {
         /// Axis 0 is time, axis 1 the batch.
         time_major: bool,
+        /// The cell gate is activated by the sigmoid rather than by the hyperbolic tangent.
+        sigmoid_cell: bool,
         /// Bound of the cell state, 0 for none.
         cell_clip: f32,
         /// Output state.
@@ -221,7 +225,59 @@ pub enum SignalOp {
     /// input, weights
     Window {
         /// Right shift of the products.
-        shift: i32,
+        shift: u8,
+    },
+    /// input; two results: the scaled samples and the number of bits
+    FftAutoScale,
+    /// input; pairs of real and imaginary part
+    Rfft {
+        /// Length of the FFT.
+        length: usize,
+    },
+    /// input (pairs of real and imaginary part)
+    Energy {
+        /// First bin.
+        start: usize,
+        /// Behind the last bin.
+        end: usize,
+    },
+    /// input, weights, unweights, frequency starts, weight starts, widths
+    FilterBank,
+    /// input, scale bits
+    FilterBankSquareRoot,
+    /// input; two results: the signal without noise and the noise. Coefficients have `spectral_subtraction_bits`
+    /// fractional bits.
+    SpectralSubtraction {
+        /// The noise estimate.
+        state: StateId,
+        /// Coefficient of even channels.
+        smoothing: u32,
+        /// 1 - `smoothing`.
+        one_minus_smoothing: u32,
+        /// Coefficient of odd channels.
+        alternate_smoothing: u32,
+        /// 1 - `alternate_smoothing`.
+        alternate_one_minus_smoothing: u32,
+        /// The part of the signal that always remains.
+        min_signal_remaining: u32,
+        /// Fractional bits of the estimate.
+        smoothing_bits: u8,
+        /// Fractional bits of the coefficients.
+        spectral_subtraction_bits: u8,
+        /// The estimate never stays above the signal.
+        clamping: bool,
+    },
+    /// input, noise, gains
+    Pcan {
+        /// Right shift of the products.
+        snr_shift: u8,
+    },
+    /// input
+    FilterBankLog {
+        /// Left shift of the input.
+        correction_bits: u8,
+        /// Factor on the natural logarithm.
+        output_scale: u32,
     },
 }
 

@@ -12,7 +12,7 @@ use dunlin_artifact::{DType, Kernel, MAX_RANK, TensorId, limits, writer};
 
 use crate::CompileError;
 use crate::error::{Unsupported, unsupported};
-use crate::graph::{Graph, Node, Op, Value, ValueId};
+use crate::graph::{Graph, Node, Op, State, Value, ValueId};
 use crate::program::{Program, ProgramTensor, Step, Storage};
 
 /// Turns a graph into a program.
@@ -59,7 +59,7 @@ fn lower_node(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
         Op::StridedSlice { begin, strides, .. } => movement::strided_slice(cx, node, begin, strides),
         Op::Pack { axis } => movement::pack(cx, node, *axis),
         Op::Unpack { axis } => movement::unpack(cx, node, *axis),
-        Op::Gather { axis } => movement::gather(cx, node, *axis),
+        Op::Gather { axis, batch_dims } => movement::gather(cx, node, *axis, *batch_dims),
         Op::BroadcastTo => movement::broadcast_to(cx, node),
         Op::BatchToSpace { block, crops } => movement::batch_to_space(cx, node, block, crops),
         Op::SpaceToBatch { block, pads } => movement::space_to_batch(cx, node, block, pads),
@@ -84,6 +84,17 @@ fn check_ranks(graph: &Graph, node: &Node) -> Result<(), Unsupported> {
     }
 }
 
+/// What a variable without an initial value starts from: real zeros, as TensorFlow Lite Micro has it.
+fn zero_points(state: &State) -> Option<Rc<[u8]>> {
+    let zero_point = *state.quant.as_ref()?.zero_points.first()?;
+    let elements = state.shape.iter().product::<usize>();
+    match state.dtype {
+        DType::I8 | DType::U8 => Some(vec![zero_point as u8; elements].into()),
+        DType::I16 => Some((zero_point as i16).to_le_bytes().repeat(elements).into()),
+        _ => None,
+    }
+}
+
 /// The program under construction.
 pub(crate) struct Lowering<'g> {
     pub(crate) graph: &'g Graph,
@@ -104,7 +115,8 @@ impl<'g> Lowering<'g> {
             position: 0,
         };
         for state in &graph.states {
-            let id = cx.add(state.dtype, &state.shape, (0.0, 0), Storage::State(state.initial.clone()));
+            let initial = state.initial.clone().or_else(|| zero_points(state));
+            let id = cx.add(state.dtype, &state.shape, (0.0, 0), Storage::State(initial));
             cx.states.push(id);
         }
         cx

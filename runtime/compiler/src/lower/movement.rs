@@ -215,16 +215,14 @@ pub(super) fn transpose(cx: &mut Lowering<'_>, node: &Node, perm: &[usize]) -> L
 pub(super) fn pad(cx: &mut Lowering<'_>, node: &Node, pads: &[[usize; 2]]) -> Lowered {
     let (from, to) = (cx.input(node, 0)?, cx.output(node, 0)?);
     same_quantization(cx, from, to)?;
-    let value = match cx.optional_input(node, 1) {
-        Some(value) => {
-            let Some(data) = &cx.value(value).data else {
-                return unsupported("the padding value must be a constant");
-            };
-            data.to_vec()
+    let element = match cx.optional_input(node, 1) {
+        Some(value) if cx.value(value).dtype != cx.value(to).dtype || cx.value(value).elements() != 1 => {
+            return unsupported("the padding value must be one element of the tensor's type");
         }
-        None => zero_element(cx, to)?,
+        Some(value) => cx.tensor(value),
+        None => zero_element(cx, to),
     };
-    fill(cx, to, &value)?;
+    fill(cx, to, element);
     let (input, output) = (cx.tensor(from), cx.tensor(to));
     emit(cx, input, output, &into_corner(&cx.value(from).shape, &cx.value(to).shape, pads))
 }
@@ -236,27 +234,22 @@ fn into_corner(from: &[usize], to: &[usize], pads: &[[usize; 2]]) -> Move {
     movement
 }
 
-/// Sets every element of a value.
-fn fill(cx: &mut Lowering<'_>, to: ValueId, element: &[u8]) -> Lowered {
-    let dtype = cx.value(to).dtype;
-    if element.len() != dtype.size() {
-        return unsupported("the padding value must have the type of the tensor");
-    }
-    let value = cx.add(dtype, &[1], (0.0, 0), Storage::Constant(element.into()));
+/// Sets every element of a value to that of a tensor.
+fn fill(cx: &mut Lowering<'_>, to: ValueId, element: TensorId) {
     let output = cx.tensor(to);
-    cx.emit(Kernel::Fill, &op::Fill { value, output }, &[], &[output]);
-    Ok(())
+    cx.emit(Kernel::Fill, &op::Fill { value: element, output }, &[element], &[output]);
 }
 
-/// The bytes of the element that stands for 0.
-fn zero_element(cx: &Lowering<'_>, id: ValueId) -> Result<Vec<u8>, Unsupported> {
+/// A constant with the element that stands for 0.
+fn zero_element(cx: &mut Lowering<'_>, id: ValueId) -> TensorId {
     let value = cx.value(id);
     let zero = value.scale_and_zero_point().map_or(0, |(_, zero_point)| zero_point);
-    Ok(match value.dtype {
-        DType::I8 | DType::U8 | DType::Bool => vec![zero as u8],
-        DType::I16 => (zero as i16).to_le_bytes().to_vec(),
-        dtype => vec![0; dtype.size()],
-    })
+    let mut element = i64::from(zero).to_le_bytes().to_vec();
+    element.truncate(value.dtype.size());
+    if matches!(value.dtype, DType::F32 | DType::F16) {
+        element.fill(0);
+    }
+    cx.add(value.dtype, &[1], (0.0, 0), Storage::Constant(element.into()))
 }
 
 pub(super) fn mirror_pad(
@@ -417,17 +410,18 @@ pub(super) fn strided_slice(cx: &mut Lowering<'_>, node: &Node, begin: &[usize],
     moved(cx, from, to, &movement)
 }
 
-pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node, axis: usize) -> Lowered {
+pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node, axis: usize, batch_dims: usize) -> Lowered {
     let (from, indices, to) = (cx.input(node, 0)?, cx.input(node, 1)?, cx.output(node, 0)?);
     same_quantization(cx, from, to)?;
     if cx.value(indices).dtype != DType::I32 {
         return unsupported("gather needs int32 indices");
     }
     let shape = &cx.value(from).shape;
-    let outer = shape[..axis].iter().product::<usize>() as u32;
+    let batch = shape[..batch_dims].iter().product::<usize>() as u32;
+    let outer = shape[batch_dims..axis].iter().product::<usize>() as u32;
     let inner = shape[axis + 1..].iter().product::<usize>() as u32;
     let (input, indices, output) = (cx.tensor(from), cx.tensor(indices), cx.tensor(to));
-    let params = op::Gather { input, indices, output, outer, inner };
+    let params = op::Gather { input, indices, output, batch, outer, inner };
     cx.emit(Kernel::Gather, &params, &[input, indices], &[output]);
     Ok(())
 }
@@ -478,8 +472,8 @@ pub(super) fn space_to_batch(
     same_quantization(cx, from, to)?;
     let (spatial, batched) = (cx.value(from).shape.clone(), cx.value(to).shape.clone());
     if pads.iter().flatten().any(|&pad| pad > 0) {
-        let zero = zero_element(cx, to)?;
-        fill(cx, to, &zero)?;
+        let zero = zero_element(cx, to);
+        fill(cx, to, zero);
     }
     let (input, output) = (cx.tensor(from), cx.tensor(to));
     for (inside, outside) in block_moves(&batched, &spatial, block, pads) {

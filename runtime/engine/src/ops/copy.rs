@@ -27,9 +27,8 @@ pub(crate) fn copy(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError
 
 pub(crate) fn fill(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
     let p: op::Fill = decode(body)?;
-    let value: &[u8] = cx.constant(p.value)?;
     let element = cx.tensor(p.output)?.dtype.size();
-    let ([output], []) = cx.borrow([p.output], [])?;
+    let ([output], [value]) = cx.borrow([p.output], [p.value])?;
     Ok(kernel::fill(value.get(..element).ok_or(RunError::BadTensor(p.value))?, output)?)
 }
 
@@ -46,5 +45,7 @@ pub(crate) fn gather(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunErr
     let p: op::Gather = decode(body)?;
     let element = cx.tensor(p.output)?.dtype.size();
     let ([output], [input, indices]) = cx.borrow([p.output], [p.input, p.indices])?;
-    Ok(kernel::gather(element, p.outer as usize, p.inner as usize, input, cast(indices)?, output)?)
+    let geometry =
+        kernel::Gather { element, batch: p.batch as usize, outer: p.outer as usize, inner: p.inner as usize };
+    Ok(kernel::gather(&geometry, input, cast(indices)?, output)?)
 }

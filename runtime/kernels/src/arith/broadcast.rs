@@ -103,10 +103,8 @@ impl Broadcast {
 fn strides(operand: &[usize; MAX_RANK]) -> [usize; MAX_RANK] {
     let mut strides = [0; MAX_RANK];
     let mut stride = 1;
-    for (axis, &extent) in operand.iter().enumerate().rev() {
-        if extent != 1 {
-            strides[axis] = stride;
-        }
+    for (own, &extent) in strides.iter_mut().zip(operand).rev() {
+        *own = if extent == 1 { 0 } else { stride };
         stride *= extent;
     }
     strides
@@ -143,7 +141,8 @@ impl Rows {
         }
         let Broadcast { a, b } = shape.merged();
         let outer = |x: &[usize; MAX_RANK]| [x[0], x[1], x[2], x[3], x[4]];
-        let extents: [usize; MAX_RANK] = core::array::from_fn(|axis| a[axis].max(b[axis]));
+        let mut extents = a;
+        extents.iter_mut().zip(&b).for_each(|(extent, &b)| *extent = b.max(*extent));
         Ok(Some(Rows {
             walk: Walk::new(outer(&extents), [outer(&strides(&a)), outer(&strides(&b))]),
             offsets: [0; 2],
@@ -162,15 +161,30 @@ fn part<T>(row: &[T], start: usize, len: usize) -> &[T] {
 }
 
 /// `output = f(a, b)` with broadcasting; `a` is `None` when the first operand is already in `output`.
-///
-/// A separate first operand is copied to the output piece by piece and combined there: thus each operator has
-/// one pair of loops, for a second operand that is an array and for one that is a scalar.
 pub(super) fn combine<T: Copy>(
     shape: &Broadcast,
     a: Option<&[T]>,
     b: &[T],
     output: &mut [T],
     f: impl Fn(T, T) -> T,
+) -> Result<(), KernelError> {
+    for_each_run(shape, a, b, output, &|a, b| match b {
+        &[b] => a.iter_mut().for_each(|a| *a = f(*a, b)),
+        b => a.iter_mut().zip(b).for_each(|(a, &b)| *a = f(*a, b)),
+    })
+}
+
+/// Calls `run` for piece after piece of the output, which holds the first operand, and the part of the second
+/// operand that belongs to it: as many elements or a single one.
+///
+/// A separate first operand is copied to the output piece by piece, so that every operator needs a loop for arrays
+/// and one for scalars, and no more. The call through a pointer keeps the rest from being linked for each of them.
+fn for_each_run<T: Copy>(
+    shape: &Broadcast,
+    a: Option<&[T]>,
+    b: &[T],
+    output: &mut [T],
+    run: &dyn Fn(&mut [T], &[T]),
 ) -> Result<(), KernelError> {
     let Some(mut rows) = Rows::new(shape, a.map(<[T]>::len), b.len(), output.len())? else {
         return Ok(());
@@ -184,10 +198,7 @@ pub(super) fn combine<T: Copy>(
                 let a_row = a.get(a_start..a_start + a_len).unwrap_or_default();
                 copy(part(a_row, i * CHUNK, output.len()), output);
             }
-            match part(b_row, i * CHUNK, output.len()) {
-                &[b] => output.iter_mut().for_each(|a| *a = f(*a, b)),
-                b => output.iter_mut().zip(b).for_each(|(a, &b)| *a = f(*a, b)),
-            }
+            run(output, part(b_row, i * CHUNK, output.len()));
         }
         rows.walk.advance(&mut rows.offsets);
     }

@@ -2,6 +2,10 @@
 
 mod dot;
 mod patch;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use crate::KernelError;
 use crate::fixed::{ChannelMultipliers, Multiplier};
@@ -81,8 +85,7 @@ pub fn conv2d_i8(
     shifts: &[i8],
     output: &mut [i8],
 ) -> Result<(), KernelError> {
-    p.check_i8()?;
-    p.check_lengths(input, weights, bias.map(<[i32]>::len), output)?;
+    p.check_i8(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
     convolve(p, input, weights, output, |channel, sum| {
         p.finish_i8(scale.get(channel).apply(sum.wrapping_add(at(bias, channel))))
@@ -104,8 +107,7 @@ pub fn conv2d_i16(
     shifts: &[i8],
     output: &mut [i16],
 ) -> Result<(), KernelError> {
-    p.check_i16()?;
-    p.check_lengths(input, weights, bias.channels(), output)?;
+    p.check_i16(&Lengths::of(input, weights, bias.channels(), output))?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
     convolve(p, input, weights, output, |channel, sum| {
         p.finish_i16(bias.add_and_scale(channel, sum, scale.get(channel)))
@@ -151,34 +153,45 @@ fn convolve<T: Activation>(
     });
 }
 
+/// Lengths of the slices that a kernel was given.
+pub(crate) struct Lengths {
+    pub(crate) input: usize,
+    pub(crate) weights: usize,
+    pub(crate) bias: Option<usize>,
+    pub(crate) output: usize,
+}
+
+impl Lengths {
+    #[inline(always)]
+    pub(crate) fn of<T>(input: &[T], weights: &[i8], bias: Option<usize>, output: &[T]) -> Self {
+        Lengths { input: input.len(), weights: weights.len(), bias, output: output.len() }
+    }
+}
+
 impl Conv2D {
-    /// Checks everything but the slices for int8 activations.
-    pub(crate) fn check_i8(&self) -> Result<(), KernelError> {
-        self.window.check()?;
+    /// Checks all fields for int8 activations, and the slices' lengths.
+    pub(crate) fn check_i8(&self, lengths: &Lengths) -> Result<(), KernelError> {
         let zero_points = [self.input_zero_point, self.weights_zero_point, self.output_zero_point];
-        check_i8_range(&zero_points, self.activation_min, self.activation_max)
+        check_i8_range(&zero_points, self.activation_min, self.activation_max)?;
+        self.check(lengths)
     }
 
-    /// Checks everything but the slices for int16 activations.
-    pub(crate) fn check_i16(&self) -> Result<(), KernelError> {
-        self.window.check()?;
+    /// Checks all fields for int16 activations, and the slices' lengths.
+    pub(crate) fn check_i16(&self, lengths: &Lengths) -> Result<(), KernelError> {
         let zero_points = [self.input_zero_point, self.weights_zero_point, self.output_zero_point];
-        check_i16_range(&zero_points, self.activation_min, self.activation_max)
+        check_i16_range(&zero_points, self.activation_min, self.activation_max)?;
+        self.check(lengths)
     }
 
-    /// Compares the slices with the window.
-    pub(crate) fn check_lengths<T>(
-        &self,
-        input: &[T],
-        weights: &[i8],
-        bias: Option<usize>,
-        output: &[T],
-    ) -> Result<(), KernelError> {
+    // Out of line: one copy for all convolutions, and off the stack before the work begins.
+    #[inline(never)]
+    fn check(&self, lengths: &Lengths) -> Result<(), KernelError> {
         let window = &self.window;
-        let fits = window.input_len() == Some(input.len())
-            && window.weight_len() == Some(weights.len())
-            && window.output_len() == Some(output.len())
-            && bias.is_none_or(|channels| channels == window.out_c);
+        window.check()?;
+        let fits = window.input_len() == Some(lengths.input)
+            && window.weight_len() == Some(lengths.weights)
+            && window.output_len() == Some(lengths.output)
+            && lengths.bias.is_none_or(|channels| channels == window.out_c);
         if fits { Ok(()) } else { Err(KernelError::Shape) }
     }
 
@@ -216,6 +229,7 @@ impl Bias16<'_> {
 }
 
 /// Checks zero points and output bounds of a layer with int8 activations.
+#[inline(never)]
 pub(crate) fn check_i8_range(zero_points: &[i32], min: i32, max: i32) -> Result<(), KernelError> {
     let is_i8 = |value: &i32| i8::try_from(*value).is_ok();
     let valid = zero_points.iter().all(is_i8) && is_i8(&min) && is_i8(&max) && min <= max;
@@ -223,6 +237,7 @@ pub(crate) fn check_i8_range(zero_points: &[i32], min: i32, max: i32) -> Result<
 }
 
 /// Checks zero points and output bounds of a layer with int16 activations.
+#[inline(never)]
 pub(crate) fn check_i16_range(zero_points: &[i32], min: i32, max: i32) -> Result<(), KernelError> {
     let is_i16 = |value: &i32| i16::try_from(*value).is_ok();
     let valid = zero_points.iter().all(|&value| value == 0) && is_i16(&min) && is_i16(&max) && min <= max;

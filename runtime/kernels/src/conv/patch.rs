@@ -64,16 +64,17 @@ impl<T> Patch<'_, T> {
     #[inline(always)]
     pub(crate) fn for_each_run_outside(&self, mut visit: impl FnMut(usize, usize)) {
         let (rows, columns, width) = (self.rows, self.columns, self.window.k_w);
-        if rows.count == 0 || columns.count == 0 {
-            return visit(0, self.window.k_h * width);
+        for row in 0..self.window.k_h {
+            let crosses_image = row.wrapping_sub(rows.first) < rows.count && columns.count != 0;
+            // Left of the image and right of it, or all in one.
+            let sides = if crosses_image { 2 } else { 1 };
+            let mut side = (0, if crosses_image { columns.first } else { width });
+            for _ in 0..sides {
+                visit(row * width + side.0, side.1);
+                let right = columns.first + columns.count;
+                side = (right, width - right);
+            }
         }
-        let (rows_end, columns_end) = (rows.first + rows.count, columns.first + columns.count);
-        visit(0, rows.first * width);
-        for row in rows.first..rows_end {
-            visit(row * width, columns.first);
-            visit(row * width + columns_end, width - columns_end);
-        }
-        visit(rows_end * width, (self.window.k_h - rows_end) * width);
     }
 }
 

@@ -96,7 +96,7 @@ fn limit(data: &mut [f32], min: f32, max: f32) {
 }
 
 /// The logistic function; where `exp(x)` is so small that 1 + exp(x) would lose it, it is `exp(x)` itself.
-pub fn logistic(x: f32) -> f32 {
+fn logistic(x: f32) -> f32 {
     if x < -9.0 { libm::expf(x) } else { 1.0 / (1.0 + libm::expf(-x)) }
 }
 
@@ -145,6 +145,7 @@ mod tests {
     extern crate std;
     use super::super::testing::assert_close;
     use super::*;
+    use core::f32::consts::{LN_2, SQRT_2};
 
     /// Each operator on these inputs, run by TensorFlow Lite Micro (the two ReLUs to 1 by TensorFlow Lite).
     #[test]
@@ -236,10 +237,7 @@ mod tests {
         let expected: [(Unary, [f32; 9]); 3] = [
             (
                 Unary::Log,
-                [
-                    3.0204248, 1.3862944, 0.4054651, -0.2876821, -0.6931472, 0.0, 1.0986123, 2.0476928,
-                    3.0204248,
-                ],
+                [3.0204248, 1.3862944, 0.4054651, -0.2876821, -LN_2, 0.0, 1.0986123, 2.0476928, 3.0204248],
             ),
             (
                 Unary::Sqrt,
@@ -247,7 +245,7 @@ mod tests {
             ),
             (
                 Unary::Rsqrt,
-                [0.22086304, 0.5, 0.81649655, 1.1547005, 1.4142135, 1.0, 0.57735026, 0.3592106, 0.22086304],
+                [0.22086304, 0.5, 0.81649655, 1.1547005, SQRT_2, 1.0, 0.57735026, 0.3592106, 0.22086304],
             ),
         ];
         for (function, expected) in expected {

@@ -1,8 +1,9 @@
 //! 2-D convolution, with groups and dilation.
 
-use super::{Weight, WindowOp, bias_at, check_weighted, rows_of};
+use super::{Weight, WindowOp, bias_at, check_weighted};
 use crate::KernelError;
-use crate::window::{Taps, Window, part};
+use crate::conv::{Patch, for_each_patch};
+use crate::window::{Window, part};
 
 /// How many output channels are computed together. Each channel's sum is one chain of dependent additions, so that
 /// several chains keep the pipeline busy, and every input value is loaded once for all of them.
@@ -21,86 +22,66 @@ pub fn conv2d<W: Weight>(
     output: &mut [f32],
 ) -> Result<(), KernelError> {
     let window = &p.window;
-    let (in_image, out_image) = check_weighted(window, input.len(), weights.len(), bias, output.len())?;
-    for (image, out) in rows_of(input, in_image, output, out_image) {
-        let multiply_add = |sum: f32, x: f32, w: W| sum + x * w.to_f32();
-        convolve_image(window, image, weights, out, multiply_add, |sum, channel| {
-            p.clamp.apply(sum + bias_at(bias, channel))
-        });
-    }
+    check_weighted(window, input.len(), weights.len(), bias, output.len())?;
+    let multiply_add = |sum: f32, x: f32, w: W| sum + x * w.to_f32();
+    convolve(window, input, weights, output, multiply_add, |sum, channel| {
+        p.clamp.apply(sum + bias_at(bias, channel))
+    });
     Ok(())
 }
 
-/// Convolves one image, for any types of input, weight and sum: `multiply_add` extends a sum, `finish` makes the
-/// output of a channel from it. The window is checked and the slices fit it.
+/// Convolution for any types of input, weight and sum: `multiply_add` extends a sum, `finish` makes the output of a
+/// channel from it. The window is checked and the slices fit it.
 #[inline(always)]
-pub(crate) fn convolve_image<I: Copy, W: Copy, S: Copy + Default>(
+pub(crate) fn convolve<I: Copy, W: Copy, S: Copy + Default>(
     window: &Window,
-    image: &[I],
+    input: &[I],
     weights: &[W],
     output: &mut [f32],
     multiply_add: impl Fn(S, I, W) -> S + Copy,
     finish: impl Fn(S, usize) -> f32,
 ) {
     let group_channels = window.out_c / window.groups.max(1);
-    let mut pixels = output.chunks_exact_mut(window.out_c.max(1));
-    for y in 0..window.out_h {
-        for x in 0..window.out_w {
-            let patch = Patch { rows: window.rows(y), columns: window.columns(x) };
-            let Some(pixel) = pixels.next() else { return };
-            for (group, channels) in pixel.chunks_exact_mut(group_channels.max(1)).enumerate() {
-                for (index, block) in channels.chunks_mut(BLOCK).enumerate() {
-                    let channel = group * group_channels + index * BLOCK;
-                    let mut sums = [S::default(); BLOCK];
-                    let block_sums = sums.get_mut(..block.len()).unwrap_or_default();
-                    patch.extend_sums(window, image, weights, group, channel, block_sums, multiply_add);
-                    for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
-                        *out = finish(sum, channel + i);
-                    }
+    for_each_patch(window, input, output, |patch, pixel| {
+        for (group, channels) in pixel.chunks_exact_mut(group_channels.max(1)).enumerate() {
+            for (index, block) in channels.chunks_mut(BLOCK).enumerate() {
+                let channel = group * group_channels + index * BLOCK;
+                let mut sums = [S::default(); BLOCK];
+                let block_sums = sums.get_mut(..block.len()).unwrap_or_default();
+                extend_by_patch(patch, weights, group, channel, block_sums, multiply_add);
+                for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
+                    *out = finish(sum, channel + i);
                 }
             }
         }
-    }
+    });
 }
 
-/// The part of an image under one window.
-pub(super) struct Patch {
-    pub(super) rows: Taps,
-    pub(super) columns: Taps,
-}
-
-impl Patch {
-    /// Extends the sums of the output channels from `channel` on, all in `group`, by the whole patch.
-    // A function of its own keeps the state of the outer loops out of the registers of the inner ones.
-    #[inline(never)]
-    fn extend_sums<I: Copy, W: Copy, S: Copy>(
-        &self,
-        window: &Window,
-        image: &[I],
-        weights: &[W],
-        group: usize,
-        channel: usize,
-        sums: &mut [S],
-        multiply_add: impl Fn(S, I, W) -> S + Copy,
-    ) {
-        let depth = window.depth();
-        let filter_len = window.k_h * window.k_w * depth;
-        // Taps that are neighbours in the image and see all channels are one run of memory.
-        let adjacent = window.dilation_w == 1 && window.groups == 1;
-        let (runs, run) =
-            if adjacent { (1, self.columns.count * depth) } else { (self.columns.count, depth) };
-        for row in 0..self.rows.count {
-            let image_row =
-                (self.rows.position + row * window.dilation_h) * window.in_w + self.columns.position;
-            let filter_row = (self.rows.first + row) * window.k_w + self.columns.first;
-            for i in 0..runs {
-                let inputs =
-                    part(image, (image_row + i * window.dilation_w) * window.in_c + group * depth, run);
-                let first = channel * filter_len + (filter_row + i) * depth;
-                extend_sums(inputs, weights.get(first..).unwrap_or_default(), filter_len, sums, multiply_add);
-            }
+/// Extends the sums of the output channels from `channel` on, all in `group`, by the whole patch.
+// A function of its own keeps the state of the outer loops out of the registers of the inner ones.
+#[inline(never)]
+fn extend_by_patch<I: Copy, W: Copy, S: Copy>(
+    patch: &Patch<'_, I>,
+    weights: &[W],
+    group: usize,
+    channel: usize,
+    sums: &mut [S],
+    multiply_add: impl Fn(S, I, W) -> S + Copy,
+) {
+    let window = patch.window;
+    let depth = window.depth();
+    let filter_len = window.k_h * window.k_w * depth;
+    // Taps that are neighbours in the image and see all channels are one run of memory.
+    let adjacent = window.dilation_w == 1 && window.groups == 1;
+    let columns = patch.columns.count;
+    let (runs, run) = if adjacent { (1, columns * depth) } else { (columns, depth) };
+    patch.for_each_row(|pixel, tap| {
+        for i in 0..runs {
+            let start = (pixel + i * window.dilation_w) * window.in_c + group * depth;
+            let filters = weights.get(channel * filter_len + (tap + i) * depth..).unwrap_or_default();
+            extend_sums(part(patch.image, start, run), filters, filter_len, sums, multiply_add);
         }
-    }
+    });
 }
 
 /// Extends each of at most [`BLOCK`] sums by the products of `inputs` with its filter; the filters start every

@@ -1,12 +1,13 @@
 //! Depthwise 2-D convolution.
 
-use super::conv::Patch;
-use super::{Weight, WindowOp, bias_at, check_weighted, rows_of};
+use super::{Weight, WindowOp, bias_at, check_weighted};
 use crate::KernelError;
+use crate::conv::{Patch, for_each_patch};
 use crate::window::{Window, part};
 
-/// How many output channels are computed together: neighbours in memory, whose sums fit into vector registers.
-const BLOCK: usize = 16;
+/// How many output channels are computed together: neighbours in memory, whose sums fit into vector registers where
+/// there are such, and into little stack elsewhere.
+const BLOCK: usize = if cfg!(target_arch = "arm") { 8 } else { 16 };
 
 /// Depthwise 2-D convolution: `input` is `[batch, in_h, in_w, in_c]`, `weights` `[1, k_h, k_w, out_c]`, `bias`
 /// `[out_c]`, `output` `[batch, out_h, out_w, out_c]`. Output channel `c` sees input channel `c / (out_c / in_c)`;
@@ -22,80 +23,69 @@ pub fn depthwise_conv2d<W: Weight>(
     output: &mut [f32],
 ) -> Result<(), KernelError> {
     let window = &p.window;
-    let (in_image, out_image) = check_depthwise(window, input.len(), weights.len(), bias, output.len())?;
-    for (image, out) in rows_of(input, in_image, output, out_image) {
-        let multiply_add = |sum: f32, x: f32, w: W| sum + x * w.to_f32();
-        depthwise_image(window, image, weights, out, multiply_add, |sum, channel| {
-            p.clamp.apply(sum + bias_at(bias, channel))
-        });
-    }
+    check_depthwise(window, input.len(), weights.len(), bias, output.len())?;
+    let multiply_add = |sum: f32, x: f32, w: W| sum + x * w.to_f32();
+    convolve_depthwise(window, input, weights, output, multiply_add, |sum, channel| {
+        p.clamp.apply(sum + bias_at(bias, channel))
+    });
     Ok(())
 }
 
-/// Checks the window and the slices' lengths; returns the elements of one input and one output image.
+/// Checks the window and the slices' lengths.
 pub(crate) fn check_depthwise(
     window: &Window,
     input: usize,
     weights: usize,
     bias: Option<&[f32]>,
     output: usize,
-) -> Result<(usize, usize), KernelError> {
-    let images = check_weighted(window, input, weights, bias, output)?;
-    if window.groups == window.in_c { Ok(images) } else { Err(KernelError::Parameter) }
+) -> Result<(), KernelError> {
+    check_weighted(window, input, weights, bias, output)?;
+    if window.groups == window.in_c { Ok(()) } else { Err(KernelError::Parameter) }
 }
 
-/// Convolves one image, for any types of input, weight and sum: `multiply_add` extends a sum, `finish` makes the
+/// Depthwise convolution for any types of input, weight and sum: `multiply_add` extends a sum, `finish` makes the
 /// output of a channel from it. The window is checked and the slices fit it.
 #[inline(always)]
-pub(crate) fn depthwise_image<I: Copy, W: Copy, S: Copy + Default>(
+pub(crate) fn convolve_depthwise<I: Copy, W: Copy, S: Copy + Default>(
     window: &Window,
-    image: &[I],
+    input: &[I],
     weights: &[W],
     output: &mut [f32],
     multiply_add: impl Fn(S, I, W) -> S + Copy,
     finish: impl Fn(S, usize) -> f32,
 ) {
-    let mut pixels = output.chunks_exact_mut(window.out_c.max(1));
-    for y in 0..window.out_h {
-        for x in 0..window.out_w {
-            let patch = Patch { rows: window.rows(y), columns: window.columns(x) };
-            let Some(pixel) = pixels.next() else { return };
-            for (index, block) in pixel.chunks_mut(BLOCK).enumerate() {
-                let channel = index * BLOCK;
-                let mut sums = [S::default(); BLOCK];
-                let block_sums = sums.get_mut(..block.len()).unwrap_or_default();
-                extend_sums(&patch, window, image, weights, channel, block_sums, multiply_add);
-                for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
-                    *out = finish(sum, channel + i);
-                }
+    for_each_patch(window, input, output, |patch, pixel| {
+        for (index, block) in pixel.chunks_mut(BLOCK).enumerate() {
+            let channel = index * BLOCK;
+            let mut sums = [S::default(); BLOCK];
+            let block_sums = sums.get_mut(..block.len()).unwrap_or_default();
+            extend_by_patch(patch, weights, channel, block_sums, multiply_add);
+            for (i, (out, sum)) in block.iter_mut().zip(sums).enumerate() {
+                *out = finish(sum, channel + i);
             }
         }
-    }
+    });
 }
 
 /// Extends the sums of the output channels from `channel` on by all taps of the patch.
 // A function of its own, see the ordinary convolution's.
 #[inline(never)]
-fn extend_sums<I: Copy, W: Copy, S: Copy>(
-    patch: &Patch,
-    window: &Window,
-    image: &[I],
+fn extend_by_patch<I: Copy, W: Copy, S: Copy>(
+    patch: &Patch<'_, I>,
     weights: &[W],
     channel: usize,
     sums: &mut [S],
     multiply_add: impl Fn(S, I, W) -> S,
 ) {
+    let window = patch.window;
     let multiplier = (window.out_c / window.in_c.max(1)).max(1);
     let (source, used) = (channel / multiplier, channel % multiplier);
     let sources = if multiplier == 1 { sums.len() } else { window.in_c - source };
-    for row in 0..patch.rows.count {
-        let image_row =
-            (patch.rows.position + row * window.dilation_h) * window.in_w + patch.columns.position;
-        let tap_row = (patch.rows.first + row) * window.k_w + patch.columns.first;
+    patch.for_each_row(|pixel, tap| {
         for column in 0..patch.columns.count {
-            let position = (image_row + column * window.dilation_w) * window.in_c + source;
-            let inputs = part(image, position, sources);
-            let taps = part(weights, (tap_row + column) * window.out_c + channel, sums.len());
+            let start = (pixel + column * window.dilation_w) * window.in_c + source;
+            let inputs = part(patch.image, start, sources);
+            let taps = part(weights, (tap + column) * window.out_c + channel, sums.len());
             if multiplier == 1 {
                 for ((sum, &x), &w) in sums.iter_mut().zip(inputs).zip(taps) {
                     *sum = multiply_add(*sum, x, w);
@@ -115,7 +105,7 @@ fn extend_sums<I: Copy, W: Copy, S: Copy>(
                 }
             }
         }
-    }
+    });
 }
 
 #[cfg(test)]

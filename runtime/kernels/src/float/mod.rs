@@ -26,8 +26,8 @@ pub use softmax::{Softmax, log_softmax, softmax};
 pub use transpose_conv::transpose_conv2d;
 pub use weight::Weight;
 
-pub(crate) use conv::convolve_image;
-pub(crate) use depthwise::{check_depthwise, depthwise_image};
+pub(crate) use conv::convolve;
+pub(crate) use depthwise::{check_depthwise, convolve_depthwise};
 pub(crate) use fully_connected::multiply_row;
 
 use crate::KernelError;
@@ -70,35 +70,27 @@ pub struct WindowOp {
     pub clamp: Clamp,
 }
 
-/// Checks the lengths that all convolutions share; returns the elements of one input and one output image.
+/// Checks the window and the lengths that all convolutions share.
 pub(crate) fn check_weighted(
     window: &Window,
     input: usize,
     weights: usize,
     bias: Option<&[f32]>,
     output: usize,
-) -> Result<(usize, usize), KernelError> {
-    let images = check_images(window, input, output)?;
-    if window.weight_len() != Some(weights) || bias.is_some_and(|bias| bias.len() != window.out_c) {
-        return Err(KernelError::Shape);
-    }
-    Ok(images)
+) -> Result<(), KernelError> {
+    check_images(window, input, output)?;
+    let fits = window.weight_len() == Some(weights) && bias.is_none_or(|bias| bias.len() == window.out_c);
+    if fits { Ok(()) } else { Err(KernelError::Shape) }
 }
 
-/// Checks the window and that input and output hold its images; returns the elements of one of each.
-pub(crate) fn check_images(
-    window: &Window,
-    input: usize,
-    output: usize,
-) -> Result<(usize, usize), KernelError> {
+/// Checks the window and that input and output hold its images.
+pub(crate) fn check_images(window: &Window, input: usize, output: usize) -> Result<(), KernelError> {
     window.check()?;
-    if window.input_len() != Some(input) || window.output_len() != Some(output) {
-        return Err(KernelError::Shape);
-    }
-    Ok((input / window.batch.max(1), output / window.batch.max(1)))
+    let fits = window.input_len() == Some(input) && window.output_len() == Some(output);
+    if fits { Ok(()) } else { Err(KernelError::Shape) }
 }
 
-/// The rows of two matrices side by side; for images, row lengths are those of whole images.
+/// The rows (or images) of two matrices side by side.
 pub(crate) fn rows_of<'a>(
     input: &'a [f32],
     in_len: usize,

@@ -1,7 +1,8 @@
 //! Average and maximum pooling.
 
-use super::{WindowOp, check_images, rows_of};
+use super::{WindowOp, check_images};
 use crate::KernelError;
+use crate::conv::for_each_patch;
 use crate::window::part;
 
 /// Average pooling: `input` is `[batch, in_h, in_w, in_c]`, `output` `[batch, out_h, out_w, out_c]` with
@@ -33,34 +34,25 @@ fn pool(
 ) -> Result<(), KernelError> {
     let window = &p.window;
     let channels = window.in_c;
-    let (in_image, out_image) = check_images(window, input.len(), output.len())?;
+    check_images(window, input.len(), output.len())?;
     if window.out_c != channels || window.groups != channels || !window.covers_input() {
         return Err(KernelError::Parameter);
     }
-    for (image, out) in rows_of(input, in_image, output, out_image) {
-        let mut pixels = out.chunks_exact_mut(channels.max(1));
-        for y in 0..window.out_h {
-            let rows = window.rows(y);
-            for x in 0..window.out_w {
-                let columns = window.columns(x);
-                let pixel = pixels.next().unwrap_or_default();
-                pixel.fill(start);
-                for row in 0..rows.count {
-                    let in_row = (rows.position + row * window.dilation_h) * window.in_w + columns.position;
-                    for column in 0..columns.count {
-                        let inputs = part(image, (in_row + column * window.dilation_w) * channels, channels);
-                        for (value, &x) in pixel.iter_mut().zip(inputs) {
-                            *value = join(*value, x);
-                        }
-                    }
-                }
-                let count = (rows.count * columns.count) as f32;
-                for value in pixel {
-                    *value = p.clamp.apply(finish(*value, count));
+    for_each_patch(window, input, output, |patch, pixel| {
+        pixel.fill(start);
+        patch.for_each_row(|first, _| {
+            for column in 0..patch.columns.count {
+                let inputs = part(patch.image, (first + column * window.dilation_w) * channels, channels);
+                for (value, &x) in pixel.iter_mut().zip(inputs) {
+                    *value = join(*value, x);
                 }
             }
+        });
+        let count = (patch.rows.count * patch.columns.count) as f32;
+        for value in pixel {
+            *value = p.clamp.apply(finish(*value, count));
         }
-    }
+    });
     Ok(())
 }
 

@@ -18,12 +18,13 @@ pub fn transpose_conv2d<W: Weight>(
     output: &mut [f32],
 ) -> Result<(), KernelError> {
     let window = &p.window;
-    let (in_image, out_image) = check_weighted(window, input.len(), weights.len(), bias, output.len())?;
+    check_weighted(window, input.len(), weights.len(), bias, output.len())?;
     if window.groups != 1 {
         return Err(KernelError::Parameter);
     }
     let (in_c, out_c) = (window.in_c, window.out_c);
     let filter = window.k_h * window.k_w * in_c;
+    let (in_image, out_image) = (window.in_h * window.in_w * in_c, window.out_h * window.out_w * out_c);
     output.fill(0.0);
     for (image, out) in rows_of(input, in_image, output, out_image) {
         let mut pixels = image.chunks_exact(in_c.max(1));

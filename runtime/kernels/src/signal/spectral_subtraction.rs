@@ -95,7 +95,7 @@ mod tests {
         let steps = run(&PARAMETERS, [[1000, 1000], [1000, 1000], [10, 10]]);
         // Step 1: 1000 * 410 / 2^14 = 25.02; 1000 * 983 / 2^14 = 59.99.
         assert_eq!(steps[0], [974, 940, 25_625, 61_437]);
-        assert_eq!(steps[1], [951, 883, 50_608, 119_188]);
+        assert_eq!(steps[1], [950, 883, 50_608, 119_188]);
         // The signal falls below the estimate: the floor of 5 % remains, which is 0 here.
         assert_eq!(steps[2], [0, 0, 49_598, 112_651]);
     }

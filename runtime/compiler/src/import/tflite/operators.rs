@@ -449,14 +449,14 @@ impl<'a> Importer<'a> {
             }
             Code::GATHER => {
                 let p = o.builtin_options_as_gather_options().ok_or("options are missing")?;
-                if p.batch_dims() != 0 {
-                    return Err("batch_dims other than 0 are not supported".into());
-                }
                 let axis = normal_axis(p.axis().into(), self.rank(source, 0)?)?;
-                let mut shape = self.shape(source, 0)?.to_vec();
-                shape.splice(axis..=axis, self.shape(source, 1)?.iter().copied());
+                let (mut shape, indices) = (self.shape(source, 0)?.to_vec(), self.shape(source, 1)?);
+                let batch_dims = usize::try_from(p.batch_dims()).ok().filter(|&dims| dims <= axis);
+                let batch_dims = batch_dims.filter(|&dims| indices.get(..dims) == shape.get(..dims));
+                let batch_dims = batch_dims.ok_or("batch_dims does not fit the operands")?;
+                shape.splice(axis..=axis, indices[batch_dims..].iter().copied());
                 self.expect_shape(source, 0, &shape)?;
-                (Op::Gather { axis }, all())
+                (Op::Gather { axis, batch_dims }, all())
             }
             Code::BROADCAST_TO => (Op::BroadcastTo, first()),
             Code::BATCH_TO_SPACE_ND | Code::SPACE_TO_BATCH_ND => {
