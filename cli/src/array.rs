@@ -125,6 +125,11 @@ impl Array {
         Array { element, shape, bytes }
     }
 
+    /// An array without elements.
+    pub(crate) fn empty() -> Self {
+        Array { element: Element::Float64, shape: vec![0], bytes: Vec::new() }
+    }
+
     /// Whether a file with these first bytes is an `.npy` file.
     pub(crate) fn is_npy(bytes: &[u8]) -> bool {
         bytes.starts_with(MAGIC)

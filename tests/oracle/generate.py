@@ -2,6 +2,7 @@
 """Generates single-operator models with reference outputs. See README.md beside this file."""
 
 import argparse
+import importlib.metadata
 import io
 import json
 import multiprocessing
@@ -14,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np  # noqa: E402
 
-from oracle import ops_elementwise, ops_matrix, ops_movement, ops_reduce, ops_signal, ops_state  # noqa: E402, F401
+from oracle import ops_elementwise, ops_graph, ops_matrix, ops_movement, ops_reduce, ops_signal, ops_state  # noqa: E402, F401
 from oracle.case import FLOAT_TOLERANCE, VARIANTS, Draw  # noqa: E402
 from oracle.runner import Oracle, Refused, available  # noqa: E402
 
@@ -127,7 +128,7 @@ def write_folder(folder, cases, head):
     (folder / "index.json").write_text(json.dumps(head)[:-1] + ', "cases": [\n' + lines + "\n]}\n")
 
 
-def write_packed(path, cases, head):
+def packed(cases, head):
     """Everything in one .npz: `index` (JSON as UTF-8) and `blob`, the bytes that it points into."""
     blob, records = bytearray(), []
 
@@ -148,16 +149,31 @@ def write_packed(path, cases, head):
             }
         records.append(record)
     index = json.dumps(head | {"cases": records}, separators=(",", ":")).encode()
-    arrays = [("index", index), ("blob", bytes(blob))]
-    entries = [(name + ".npy", npy_bytes(np.frombuffer(data, np.uint8))) for name, data in arrays]
+    return {"index": np.frombuffer(index, np.uint8), "blob": np.frombuffer(bytes(blob), np.uint8)}
+
+
+def write_packed(path, cases, head):
+    entries = [(name + ".npy", npy_bytes(array)) for name, array in packed(cases, head).items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(zip_bytes(entries))
+
+
+def check_packed(path, cases, head):
+    """Exit code 1 when generating again gives something else than the file holds."""
+    new, problems = packed(cases, head), []
+    with np.load(path) as old:
+        for name, array in new.items():
+            if not np.array_equal(old[name], array):
+                problems.append(name)
+    print(f"{path}: " + (f"differs in {', '.join(problems)}" if problems else "equals what the oracles say today"))
+    return 1 if problems else 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder for <case>.tflite, <case>.npz and index.json")
     parser.add_argument("--pack", type=Path, metavar="FILE", help="one .npz for all cases instead of a folder")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="compare with a file that --pack wrote")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-op", type=int, default=20, metavar="N", help="cases per operator and element type")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="only variants whose name has this")
@@ -165,8 +181,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--quiet", action="store_true", help="print only what is missing and the totals")
     args = parser.parse_args()
-    if not args.out and not args.pack:
-        parser.error("say --out FOLDER or --pack FILE")
+    if not args.out and not args.pack and not args.check:
+        parser.error("say --out FOLDER, --pack FILE or --check FILE")
+    if args.check:
+        with np.load(args.check) as old:
+            head = json.loads(old["index"].tobytes())
+        args.seed, args.per_op, args.tiny, args.only = head["seed"], head["per_op"], head["tiny"], []
 
     missing = {name: why for name in ("tflm", "litert") if (why := available(name))}
     if "tflm" in missing:
@@ -177,13 +197,27 @@ def main():
     jobs = [(i, args.seed, args.per_op, args.tiny) for i in chosen if VARIANTS[i].oracle not in missing]
     results = run_jobs(jobs, args.jobs)
 
-    head = {"format": FORMAT, "seed": args.seed, "per_op": args.per_op}
+    head = {"format": FORMAT, "seed": args.seed, "per_op": args.per_op, "tiny": args.tiny, "oracles": versions()}
     cases = [case for number in sorted(results) for case in results[number][0]]
+    code = report(chosen, results, missing, args)
     if args.out:
         write_folder(args.out, cases, head)
-    else:
+    if args.pack:
         write_packed(args.pack, cases, head)
-    sys.exit(report(chosen, results, missing, args))
+    if args.check:
+        code = check_packed(args.check, cases, head) or code
+    sys.exit(code)
+
+
+def versions():
+    """The installed oracles."""
+    found = {}
+    for name in ("tflite-micro", "ai-edge-litert"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return found
 
 
 def run_jobs(jobs, processes):

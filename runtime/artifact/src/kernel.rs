@@ -85,7 +85,7 @@ kernels! {
     Lut8 = 23, "lut8";
     /// Unary operators on int16.
     UnaryI16 = 24, "unary_i16";
-    /// Unary operators on float32.
+    /// Unary operators on float32 that need no elementary function.
     UnaryF32 = 25, "unary_f32";
     /// Softmax, int8 to int8.
     SoftmaxI8 = 26, "softmax_i8";
@@ -193,6 +193,16 @@ kernels! {
     SignalRfftI32 = 77, "signal_rfft_i32";
     /// Real FFT, float32.
     SignalRfftF32 = 78, "signal_rfft_f32";
+    /// Bilinear resize, uint8 (stored shifted by -128).
+    ResizeBilinearU8 = 79, "resize_bilinear_u8";
+    /// Logistic function and hyperbolic tangent, int16.
+    SigmoidI16 = 80, "sigmoid_i16";
+    /// PReLU, int16.
+    PreluI16 = 81, "prelu_i16";
+    /// Exponential functions, logistic function, hyperbolic tangent and logarithm on float32.
+    ExponentialF32 = 82, "exponential_f32";
+    /// Sine and cosine on float32.
+    TrigonometricF32 = 83, "trigonometric_f32";
 }
 
 impl Kernel {

@@ -10,6 +10,7 @@
 mod assemble;
 mod compile;
 mod error;
+mod flexbuffer;
 pub mod graph;
 pub mod import;
 mod lower;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use dunlin_artifact::op;
 use dunlin_kernels::fixed::Multiplier;
 use dunlin_kernels::unary_i16::{LeakyReluI16, SigmoidI16};
 
@@ -79,6 +80,11 @@ impl From<QuantizationError> for Unsupported {
     fn from(error: QuantizationError) -> Self {
         Unsupported::new(error.to_string())
     }
+}
+
+/// A factor as the artifact stores it.
+pub(crate) fn factor(multiplier: Multiplier) -> op::Factor {
+    op::Factor { multiplier: multiplier.multiplier, shift: multiplier.shift as i8 }
 }
 
 /// A real factor as a significand of 31 bits and an exponent.

@@ -2,11 +2,11 @@
 
 /// How positions of output pixels map to the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sampling {
+pub(crate) struct Sampling {
     /// The centres of the four corner pixels coincide.
-    pub align_corners: bool,
+    pub(crate) align_corners: bool,
     /// A pixel's position is that of its centre rather than of its corner.
-    pub half_pixel_centers: bool,
+    pub(crate) half_pixel_centers: bool,
 }
 
 impl Sampling {
@@ -16,14 +16,14 @@ impl Sampling {
     }
 
     /// Input pixels per output pixel.
-    pub fn scale_f32(self, input: usize, output: usize) -> f32 {
+    pub(crate) fn scale_f32(self, input: usize, output: usize) -> f32 {
         let (input, output) = self.ratio(input, output);
         input as f32 / output as f32
     }
 
     /// Input pixels per output pixel in units of 2^-10, rounded half up; `None` when it does not fit 32 bits or the
     /// output is empty.
-    pub fn scale_q10(self, input: usize, output: usize) -> Option<i32> {
+    pub(crate) fn scale_q10(self, input: usize, output: usize) -> Option<i32> {
         let (input, output) = self.ratio(input, output);
         let scaled = input.checked_mul(1024)?.checked_add(output / 2)?;
         i32::try_from(scaled.checked_div(output)?).ok()
@@ -31,7 +31,7 @@ impl Sampling {
 
     /// For every output pixel of one axis the nearest input pixel; `None` when the input is empty or an index does
     /// not fit 16 bits.
-    pub fn nearest(self, input: usize, output: usize) -> Option<Vec<u16>> {
+    pub(crate) fn nearest(self, input: usize, output: usize) -> Option<Vec<u16>> {
         let last = u16::try_from(input.checked_sub(1)?).ok()?;
         let scale = self.scale_f32(input, output);
         let offset = if self.half_pixel_centers { 0.5 } else { 0.0 };

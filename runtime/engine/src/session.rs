@@ -57,10 +57,10 @@ impl<'m, 'a, const KERNELS: u128> Session<'m, 'a, KERNELS> {
         for state in self.artifact.states() {
             let Some(bytes) = arena_bytes_mut(self.arena, &state.tensor) else { continue };
             match state.from {
-                Ok(initial) if self.artifact.constant(&initial).len() == bytes.len() => {
-                    bytes.copy_from_slice(self.artifact.constant(&initial));
+                // Both have one length, as `parse` has checked; the compiler knows it from the shorter loop.
+                Ok(initial) => {
+                    bytes.iter_mut().zip(self.artifact.constant(&initial)).for_each(|(to, from)| *to = *from);
                 }
-                Ok(_) => {}
                 Err(fill) => bytes.fill(fill),
             }
         }

@@ -102,7 +102,7 @@ pub struct Affine {
     pub zero_point: i32,
 }
 
-/// Quantizes `f32` to int8 or int16: `round(x / scale) + zero_point`, halves away from zero, limited to the type's
+/// Quantizes `f32` to int8, uint8 or int16: `round(x / scale) + zero_point`, halves away from zero, limited to the type's
 /// range. What exceeds the range, however far, becomes the nearest limit; not-a-number becomes the zero point.
 ///
 /// # Errors
@@ -120,6 +120,9 @@ pub fn quantize(p: &Affine, input: &[f32], output: ValuesMut<'_>) -> Result<(), 
     match output {
         ValuesMut::I8(output) => {
             map(input, output, |x| quantized(x, i8::MIN.into(), i8::MAX.into()) as i8);
+        }
+        ValuesMut::U8(output) => {
+            map(input, output, |x| quantized(x, u8::MIN.into(), u8::MAX.into()) as u8);
         }
         ValuesMut::I16(output) => {
             map(input, output, |x| quantized(x, i16::MIN.into(), i16::MAX.into()) as i16);
@@ -284,6 +287,9 @@ mod tests {
         let mut output = [0; 10];
         quantize(&Affine { scale: 0.05, zero_point: 0 }, &x, ValuesMut::I16(&mut output)).unwrap();
         assert_eq!(output, [-6000, -21, -1, 0, 0, 1, 2, 3, 66, 6000]);
+        let mut output = [0; 10];
+        quantize(&Affine { scale: 0.05, zero_point: 125 }, &x, ValuesMut::U8(&mut output)).unwrap();
+        assert_eq!(output, [0, 104, 124, 125, 125, 126, 127, 128, 191, 255]);
         let mut output = [0; 5];
         let extremes = [f32::NEG_INFINITY, -1e30, f32::NAN, 1e30, f32::INFINITY];
         quantize(&Affine { scale: 0.05, zero_point: -3 }, &extremes, ValuesMut::I8(&mut output)).unwrap();

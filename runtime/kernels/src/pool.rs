@@ -166,7 +166,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// 5x4x3 to 3x2x3, 3x3 taps, stride 2, one row of padding above.
+    /// 5x4x3 to 3x2x3, 3x2 taps, stride 2, one row of padding above.
     fn example() -> Pool2D {
         let window = Window {
             batch: 1,
@@ -177,7 +177,7 @@ mod tests {
             out_w: 2,
             out_c: 3,
             k_h: 3,
-            k_w: 3,
+            k_w: 2,
             stride_h: 2,
             stride_w: 2,
             dilation_h: 1,
@@ -223,8 +223,17 @@ mod tests {
     #[test]
     fn maximum_equals_tensorflow_lite_micro() {
         let mut p = example();
-        p.window =
-            Window { in_h: 4, out_h: 2, out_w: 4, k_h: 2, stride_w: 1, pad_top: 0, pad_left: 1, ..p.window };
+        p.window = Window {
+            in_h: 4,
+            out_h: 2,
+            out_w: 4,
+            k_h: 2,
+            k_w: 3,
+            stride_w: 1,
+            pad_top: 0,
+            pad_left: 1,
+            ..p.window
+        };
         p.activation_max = 117;
         let mut output = [0; 24];
         max_pool2d_i8(&p, &pattern_i8(48, 37, 11), &mut output).unwrap();

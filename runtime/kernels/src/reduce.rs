@@ -461,10 +461,10 @@ mod tests {
             for (position, x) in x.iter().enumerate() {
                 // The position without the reduced axes, most significant axis first.
                 let (mut target, mut divisor) = (0, extents.iter().product::<usize>());
-                for axis in 0..MAX_RANK {
-                    divisor /= extents[axis];
+                for (axis, extent) in extents.iter().enumerate() {
+                    divisor /= extent;
                     if !shape.is_reduced(axis) {
-                        target = target * extents[axis] + position / divisor % extents[axis];
+                        target = target * extent + position / divisor % extent;
                     }
                 }
                 expected[target] += x;

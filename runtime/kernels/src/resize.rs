@@ -150,6 +150,28 @@ pub fn resize_bilinear_f32(
     input: &[f32],
     output: &mut [f32],
 ) -> Result<(), KernelError> {
+    interpolate(p, input, output, |value| value, |value| value)
+}
+
+/// Bilinear resize of uint8 images, stored shifted by -128: in float arithmetic, halves rounded up, as TensorFlow
+/// Lite's reference kernel for this type does. Errors as [`resize_bilinear_i8`].
+pub fn resize_bilinear_u8(
+    p: &ResizeBilinear<f32>,
+    input: &[i8],
+    output: &mut [i8],
+) -> Result<(), KernelError> {
+    let unsigned = |value: i8| f32::from(value as u8 ^ 0x80);
+    interpolate(p, input, output, unsigned, |value| ((value + 0.5) as u8 ^ 0x80) as i8)
+}
+
+#[inline(always)]
+fn interpolate<T: Copy>(
+    p: &ResizeBilinear<f32>,
+    input: &[T],
+    output: &mut [T],
+    load: impl Fn(T) -> f32 + Copy,
+    store: impl Fn(f32) -> T,
+) -> Result<(), KernelError> {
     if !p.shape.check(input.len(), output.len())? {
         return Ok(());
     }
@@ -157,7 +179,7 @@ pub fn resize_bilinear_f32(
         let y = between_f32(y, p.scale_h, p.half_pixel_centers, p.shape.in_h);
         let x = between_f32(x, p.scale_w, p.half_pixel_centers, p.shape.in_w);
         let corner = |y, x, vertical: f32, horizontal: f32| {
-            p.shape.pixel(image, y, x).iter().map(move |&v| v * vertical * horizontal)
+            p.shape.pixel(image, y, x).iter().map(move |&value| load(value) * vertical * horizontal)
         };
         let (down, right) = (y.fraction, x.fraction);
         let (up, left) = (1.0 - down, 1.0 - right);
@@ -165,7 +187,7 @@ pub fn resize_bilinear_f32(
         let left_column = corner(y.lower, x.lower, up, left).zip(corner(y.upper, x.lower, down, left));
         let right_column = corner(y.lower, x.upper, up, right).zip(corner(y.upper, x.upper, down, right));
         for (target, ((a, b), (c, d))) in target.iter_mut().zip(left_column.zip(right_column)) {
-            *target = a + b + c + d;
+            *target = store(a + b + c + d);
         }
     });
     Ok(())
@@ -264,6 +286,16 @@ mod tests {
         assert_eq!(resize_bilinear_f32(&p, &[1.0; 3], &mut output), Err(KernelError::Shape));
         let empty = ResizeBilinear { shape: ResizeShape { in_w: 0, ..p.shape.clone() }, ..p };
         assert_eq!(resize_bilinear_f32(&empty, &[], &mut output), Err(KernelError::Shape));
+    }
+
+    #[test]
+    fn bilinear_u8_rounds_halves_up() {
+        let shape = ResizeShape { batch: 1, in_h: 1, in_w: 2, out_h: 1, out_w: 4, channels: 1 };
+        let p = ResizeBilinear { shape, scale_h: 1.0, scale_w: 0.5, half_pixel_centers: false };
+        let mut output = [0; 4];
+        // 10 and 13: the mean is 11.5.
+        resize_bilinear_u8(&p, &[10 - 128, 13 - 128], &mut output).unwrap();
+        assert_eq!(output.map(|value| i32::from(value) + 128), [10, 12, 13, 13]);
     }
 
     #[test]

@@ -256,3 +256,112 @@ fn check(rows: usize, depth: usize, len: usize) -> Result<(), KernelError> {
 fn check_left(multiplier: Multiplier) -> Result<(), KernelError> {
     if (0..=31).contains(&multiplier.shift) { Ok(()) } else { Err(KernelError::Parameter) }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+
+    use super::*;
+
+    // Outputs of TensorFlow Lite Micro (tflite_micro 0.dev20261023) for an input scale of 0.07.
+    const INPUT: [i8; 16] = [-128, -90, -3, 0, 17, 64, 100, 127, 5, 4, 3, 2, 1, 0, -1, -2];
+
+    fn params() -> SoftmaxI8 {
+        let multiplier = Multiplier { multiplier: 1_202_590_848, shift: 23 };
+        SoftmaxI8 { rows: 2, depth: 8, multiplier, diff_min: -248 }
+    }
+
+    fn log_params() -> LogSoftmaxI8 {
+        let SoftmaxI8 { rows, depth, multiplier, diff_min } = params();
+        let inverse = Multiplier { multiplier: 1_917_396_106, shift: -22 };
+        LogSoftmaxI8 { rows, depth, multiplier, inverse, diff_min }
+    }
+
+    #[test]
+    fn int8_equals_the_reference() {
+        let mut data = INPUT;
+        softmax_i8(&params(), &mut data).unwrap();
+        let expected =
+            [-128, -128, -128, -128, -128, -125, -95, 92, -88, -90, -93, -95, -97, -100, -101, -103];
+        assert_eq!(data, expected);
+        let mut wide = [0; 16];
+        softmax_i8_i16(&params(), &INPUT, &mut wide).unwrap();
+        let expected = [
+            -32768, -32768, -32762, -32760, -32743, -32084, -24262, 23538, -22435, -23134, -23785, -24392, -24959,
+            -25487, -25979, -26438,
+        ];
+        assert_eq!(wide, expected);
+    }
+
+    #[test]
+    fn int16_equals_the_reference() {
+        let mut data =
+            [-32768, -9000, -300, 0, 1700, 6400, 30000, 32767, 500, 400, 300, 200, 100, 0, -100, -200];
+        let multiplier = Multiplier { multiplier: 1_759_191_844, shift: 2 }; // input scale 0.0005
+        softmax_i16(&SoftmaxI16 { rows: 2, depth: 8, multiplier }, &mut data).unwrap();
+        let expected =
+            [2, 2, 2, 2, 2, 2, 6566, 26192, 4847, 4611, 4386, 4172, 3968, 3775, 3591, 3416];
+        assert_eq!(data, expected);
+    }
+
+    #[test]
+    fn logarithm_equals_the_reference() {
+        let mut data = INPUT;
+        log_softmax_i8(&log_params(), &mut data).unwrap();
+        assert_eq!(data, [-128, -118, -21, -18, 1, 54, 94, 125, 97, 96, 95, 94, 93, 92, 91, 90]);
+    }
+
+    #[test]
+    fn tables_have_the_right_ends() {
+        assert_eq!((EXP[0], EXP[512]), (2, 32767));
+        assert_eq!((RECIPROCAL[0], RECIPROCAL[512]), (32767, 16384));
+        assert!(EXP.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert!(RECIPROCAL.windows(2).all(|pair| pair[0] >= pair[1]));
+    }
+
+    #[test]
+    fn a_sum_beyond_the_output_range_gives_the_smallest_output() {
+        let p = SoftmaxI8 { rows: 1, depth: 600, ..params() };
+        let mut data = vec![0; 600];
+        softmax_i8(&p, &mut data).unwrap();
+        assert!(data.iter().all(|&y| y == -128));
+    }
+
+    #[test]
+    fn wrong_lengths_and_exponents_are_refused() {
+        let mut data = INPUT;
+        for (rows, depth) in [(2, 7), (0, 8), (16, 0), (usize::MAX, 8)] {
+            let p = SoftmaxI8 { rows, depth, ..params() };
+            assert_eq!(softmax_i8(&p, &mut data), Err(KernelError::Shape));
+            assert_eq!(softmax_i8_i16(&p, &data, &mut [0; 16]), Err(KernelError::Shape));
+            let p = LogSoftmaxI8 { rows, depth, ..log_params() };
+            assert_eq!(log_softmax_i8(&p, &mut data), Err(KernelError::Shape));
+            let p = SoftmaxI16 { rows, depth, multiplier: Multiplier::default() };
+            assert_eq!(softmax_i16(&p, &mut [0; 16]), Err(KernelError::Shape));
+        }
+        for shift in [-1, 32, i32::MIN, i32::MAX] {
+            let p = SoftmaxI8 { multiplier: Multiplier { multiplier: 1 << 30, shift }, ..params() };
+            assert_eq!(softmax_i8(&p, &mut data), Err(KernelError::Parameter));
+        }
+    }
+
+    #[test]
+    fn hostile_parameters_do_not_panic() {
+        for multiplier in [i32::MIN, -1, 0, 1, i32::MAX] {
+            for shift in [0, 1, 31] {
+                let multiplier = Multiplier { multiplier, shift };
+                for diff_min in [i32::MIN, 0, i32::MAX] {
+                    let p = SoftmaxI8 { multiplier, diff_min, ..params() };
+                    softmax_i8(&p, &mut INPUT.clone()).unwrap();
+                    softmax_i8_i16(&p, &INPUT, &mut [0; 16]).unwrap();
+                    let p = LogSoftmaxI8 { multiplier, inverse: multiplier, diff_min, ..log_params() };
+                    log_softmax_i8(&p, &mut INPUT.clone()).unwrap();
+                }
+                let mut wide = INPUT.map(|x| i16::from(x) * 256);
+                softmax_i16(&SoftmaxI16 { rows: 2, depth: 8, multiplier }, &mut wide).unwrap();
+            }
+        }
+    }
+}

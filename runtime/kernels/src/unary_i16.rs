@@ -168,3 +168,98 @@ pub fn rsqrt_i16(multiplier: Multiplier, data: &mut [i16]) -> Result<(), KernelE
 fn saturate(x: i32) -> i16 {
     x.clamp(-32768, 32767) as i16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Outputs of TensorFlow Lite Micro (tflite_micro 0.dev20261023) for these inputs.
+    const INPUT: [i16; 11] = [-32768, -20000, -4096, -513, -1, 0, 1, 700, 4096, 12288, 32767];
+
+    fn run(f: impl Fn(&mut [i16]) -> Result<(), KernelError>) -> [i16; 11] {
+        let mut data = INPUT;
+        f(&mut data).unwrap();
+        data
+    }
+
+    #[test]
+    fn logistic_equals_the_reference() {
+        let scale = |multiplier, shift| SigmoidI16 { multiplier, shift };
+        let y = run(|data| logistic_i16(&scale(3, 0), data)); // 1/4096
+        assert_eq!(y, [11, 247, 8812, 15360, 16382, 16384, 16386, 17781, 23956, 31214, 32757]);
+        let y = run(|data| logistic_i16(&scale(17616, 11), data)); // 0.0007
+        assert_eq!(y, [1, 1, 1763, 13473, 16378, 16384, 16390, 20320, 31005, 32762, 32767]);
+    }
+
+    #[test]
+    fn tanh_equals_the_reference() {
+        let scale = |multiplier, shift| SigmoidI16 { multiplier, shift };
+        let y = run(|data| tanh_i16(&scale(6, 0), data)); // 1/2048
+        assert_eq!(y, [-32767, -32767, -31589, -8041, -16, 0, 16, 10783, 31589, 32767, 32767]);
+        let y = run(|data| tanh_i16(&scale(17616, 11), data)); // 0.0007
+        assert_eq!(y, [-32767, -32767, -32557, -11287, -24, 0, 24, 14883, 32557, 32767, 32767]);
+    }
+
+    #[test]
+    fn rectifiers_equal_the_reference() {
+        // Input scale 0.0007, output scale 0.0005, alpha 0.3 and -0.3.
+        let mut p = LeakyReluI16 {
+            input_zero_point: 0,
+            output_zero_point: 0,
+            positive: Multiplier { multiplier: 1_503_238_429, shift: 1 },
+            negative: Multiplier { multiplier: 1_803_886_186, shift: -1 },
+            negate: false,
+        };
+        let y = run(|data| leaky_relu_i16(&p, data));
+        assert_eq!(y, [-13763, -8400, -1721, -216, -1, 0, 1, 980, 5734, 17203, 32767]);
+        p.negate = true;
+        let y = run(|data| leaky_relu_i16(&p, data));
+        assert_eq!(y, [13763, 8400, 1721, 216, 1, 0, 1, 980, 5734, 17203, 32767]);
+        // ReLU and absolute value with output scale 0.0009.
+        p.positive = Multiplier { multiplier: 1_670_265_029, shift: 0 };
+        p.negative = Multiplier::default();
+        let y = run(|data| leaky_relu_i16(&p, data));
+        assert_eq!(y, [0, 0, 0, 0, 0, 0, 1, 544, 3186, 9557, 25485]);
+        let y = run(|data| abs_i16(p.positive, data));
+        assert_eq!(y, [25486, 15556, 3186, 399, 1, 0, 1, 544, 3186, 9557, 25485]);
+        let y = run(|data| clamp_i16(0, 8571, data)); // ReLU6
+        assert_eq!(y, [0, 0, 0, 0, 0, 0, 1, 700, 4096, 8571, 8571]);
+    }
+
+    #[test]
+    fn reciprocal_square_root_equals_the_reference() {
+        // Input scale 0.0007, output scale 0.0009; the reference refuses negative inputs.
+        let y = run(|data| rsqrt_i16(Multiplier { multiplier: 1_376_126_698, shift: 16 }, data));
+        assert_eq!(y, [32767, 32767, 32767, 32767, 32767, 32767, 32767, 1587, 656, 379, 232]);
+    }
+
+    #[test]
+    fn hostile_parameters_do_not_panic() {
+        for multiplier in [i32::MIN, -1, 0, i32::MAX] {
+            for shift in [0, 1, 31] {
+                let p = SigmoidI16 { multiplier, shift };
+                logistic_i16(&p, &mut INPUT.clone()).unwrap();
+                tanh_i16(&p, &mut INPUT.clone()).unwrap();
+            }
+            for shift in [-31, 0, 31] {
+                let factor = Multiplier { multiplier, shift };
+                abs_i16(factor, &mut INPUT.clone()).unwrap();
+                rsqrt_i16(factor, &mut INPUT.clone()).unwrap();
+                let p = LeakyReluI16 {
+                    input_zero_point: i32::MIN,
+                    output_zero_point: i32::MAX,
+                    positive: factor,
+                    negative: factor,
+                    negate: true,
+                };
+                leaky_relu_i16(&p, &mut INPUT.clone()).unwrap();
+            }
+        }
+        let far = Multiplier { multiplier: 1 << 30, shift: i32::MIN };
+        assert_eq!(abs_i16(far, &mut INPUT.clone()), Err(KernelError::Parameter));
+        assert_eq!(rsqrt_i16(far, &mut INPUT.clone()), Err(KernelError::Parameter));
+        let p = SigmoidI16 { multiplier: 3, shift: 32 };
+        assert_eq!(tanh_i16(&p, &mut INPUT.clone()), Err(KernelError::Parameter));
+        assert_eq!(clamp_i16(1, 0, &mut INPUT.clone()), Err(KernelError::Parameter));
+    }
+}

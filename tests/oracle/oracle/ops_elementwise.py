@@ -239,7 +239,7 @@ def hard_swish(draw, dtype):
     qx, qy = None, None
     if dtype != "float32":
         si = draw.scale(1e-4, 1.0)
-        so = float(np.float32(max(si / 127.9, si * draw.log_real(1 / 128, 16))))
+        so = float(np.float32(max(si / 127.9, si * draw.log_real(1 / 32, 16))))
         qx, qy = Quant(si, draw.zero_point(dtype)), Quant(so, draw.zero_point(dtype))
     return unary(draw, dtype, "HARD_SWISH", qx, qy, spread=3)
 

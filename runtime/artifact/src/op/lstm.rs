@@ -27,8 +27,6 @@ pub struct LstmTensors {
     pub output: TensorId,
     /// Input and output are `[time, batch, _]` rather than `[batch, time, _]`.
     pub time_major: bool,
-    /// The cell gate is activated by the sigmoid rather than by the hyperbolic tangent.
-    pub sigmoid_cell: bool,
 }
 
 /// Body of [`crate::Kernel::LstmI8`] and [`crate::Kernel::LstmI16`].

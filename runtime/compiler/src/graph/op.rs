@@ -11,6 +11,8 @@ pub enum Op {
         window: Window2d,
         /// Fused activation.
         activation: Activation,
+        /// For int16 activations without a bias: sums are 32 bits wide.
+        narrow_sums: bool,
     },
     /// input, weights `[1, kh, kw, in * multiplier]`, bias?
     DepthwiseConv2d {
@@ -32,6 +34,8 @@ pub enum Op {
         activation: Activation,
         /// For float activations with int8 weights: quantize the activations asymmetrically.
         asymmetric_inputs: bool,
+        /// For int16 activations without a bias: sums are 32 bits wide.
+        narrow_sums: bool,
     },
     /// input
     AveragePool2d {
@@ -202,8 +206,6 @@ pub enum Op {
     Lstm {
         /// Axis 0 is time, axis 1 the batch.
         time_major: bool,
-        /// The cell gate is activated by the sigmoid rather than by the hyperbolic tangent.
-        sigmoid_cell: bool,
         /// Bound of the cell state, 0 for none.
         cell_clip: f32,
         /// Output state.

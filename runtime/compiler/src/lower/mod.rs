@@ -3,7 +3,22 @@
 //! One file per family. A lowering function computes all constants (multipliers, tables, folded biases) and
 //! refuses what the kernels cannot do with a reason that says what would work.
 
+mod lstm;
+mod signal;
+mod svdf;
+mod arith;
+mod convert;
+mod conv;
 mod movement;
+mod pool;
+mod reduce;
+mod resize;
+mod normalize;
+mod prelu;
+mod softmax;
+mod unary;
+mod window;
+mod float;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,6 +28,7 @@ use dunlin_artifact::{DType, Kernel, MAX_RANK, TensorId, limits, writer};
 use crate::CompileError;
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{Graph, Node, Op, State, Value, ValueId};
+use crate::resize::Sampling;
 use crate::program::{Program, ProgramTensor, Step, Storage};
 
 /// Turns a graph into a program.
@@ -50,6 +66,33 @@ pub(crate) fn lower(graph: &Graph) -> Result<Program, CompileError> {
 /// Lowers one node.
 fn lower_node(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
     match &node.op {
+        Op::Binary { op, activation } => arith::binary(cx, node, *op, *activation),
+        Op::Reduce { op, axes } => reduce::reduce(cx, node, *op, axes),
+        Op::ArgMax { axis } => reduce::arg_min_max(cx, node, *axis, true),
+        Op::ArgMin { axis } => reduce::arg_min_max(cx, node, *axis, false),
+        Op::Quantize => convert::quantize(cx, node),
+        Op::Dequantize => convert::dequantize(cx, node),
+        Op::Cast => convert::cast(cx, node),
+        Op::ResizeBilinear { align_corners, half_pixel_centers } => {
+            resize::bilinear(cx, node, Sampling { align_corners: *align_corners, half_pixel_centers: *half_pixel_centers })
+        }
+        Op::ResizeNearest { align_corners, half_pixel_centers } => {
+            resize::nearest(cx, node, Sampling { align_corners: *align_corners, half_pixel_centers: *half_pixel_centers })
+        }
+        Op::Conv2d { window, activation, narrow_sums } => {
+            conv::conv2d(cx, node, window, *activation, *narrow_sums)
+        }
+        Op::DepthwiseConv2d { window, activation } => conv::depthwise_conv2d(cx, node, window, *activation),
+        Op::TransposeConv2d { window, activation } => conv::transpose_conv2d(cx, node, window, *activation),
+        Op::FullyConnected { activation, narrow_sums, .. } => {
+            conv::fully_connected(cx, node, *activation, *narrow_sums)
+        }
+        Op::AveragePool2d { window, size, activation } => {
+            pool::pool(cx, node, pool::Pool::Average, window, *size, *activation)
+        }
+        Op::MaxPool2d { window, size, activation } => {
+            pool::pool(cx, node, pool::Pool::Maximum, window, *size, *activation)
+        }
         Op::Reshape => movement::reshape(cx, node),
         Op::Transpose { perm } => movement::transpose(cx, node, perm),
         Op::Pad { pads } => movement::pad(cx, node, pads),
@@ -65,8 +108,18 @@ fn lower_node(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
         Op::SpaceToBatch { block, pads } => movement::space_to_batch(cx, node, block, pads),
         Op::DepthToSpace { block } => movement::depth_to_space(cx, node, *block),
         Op::SpaceToDepth { block } => movement::space_to_depth(cx, node, *block),
+        Op::Lstm { time_major, cell_clip, hidden, cell } => {
+            lstm::lstm(cx, node, *time_major, *cell_clip, [*hidden, *cell])
+        }
+        Op::Svdf { rank, activation, state } => svdf::svdf(cx, node, *rank, *activation, *state),
+        Op::Signal(op) => signal::signal(cx, node, op),
         Op::ReadVariable(state) => movement::read_variable(cx, node, *state),
         Op::AssignVariable(state) => movement::assign_variable(cx, node, *state),
+        Op::Unary(op) => unary::unary(cx, node, *op),
+        Op::Prelu => prelu::prelu(cx, node),
+        Op::Softmax { beta } => softmax::softmax(cx, node, *beta),
+        Op::LogSoftmax => softmax::log_softmax(cx, node),
+        Op::L2Normalization => normalize::l2_normalization(cx, node),
         _ => unsupported("not lowered yet"),
     }
 }

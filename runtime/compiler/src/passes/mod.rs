@@ -5,6 +5,7 @@ mod dead;
 mod fold;
 mod pad;
 mod unsigned;
+mod half;
 
 use crate::CompileError;
 use crate::assemble::Bounds;
@@ -12,6 +13,7 @@ use crate::graph::Graph;
 
 /// Runs all passes in order.
 pub(crate) fn run(graph: &mut Graph, bounds: &Bounds) -> Result<(), CompileError> {
+    half::widen(graph);
     unsigned::shift(graph);
     fold::constants(graph, bounds);
     activation::fuse(graph);

@@ -3,7 +3,7 @@
 use dunlin_artifact::op;
 use dunlin_kernels::fixed::Multiplier;
 use dunlin_kernels::lstm::{
-    CellActivation, GATES, GateScales, LstmF32, LstmInt, LstmShape, LstmWeights, lstm_f32, lstm_i8, lstm_i16,
+    GATES, GateScales, LstmF32, LstmInt, LstmShape, LstmWeights, lstm_f32, lstm_i8, lstm_i16,
 };
 use dunlin_kernels::unary_i16::SigmoidI16;
 
@@ -32,7 +32,6 @@ pub(crate) fn lstm_float32(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), 
     let weights = weights(cx, &p.tensors)?;
     let params = LstmF32 {
         shape: shape(cx, &p.tensors)?,
-        cell_activation: cell_activation(&p.tensors),
         cell_clip: p.cell_clip,
     };
     let ([hidden, cell, output], [input]) = borrow(cx, &p.tensors)?;
@@ -74,10 +73,6 @@ fn borrow<'c>(
     cx.borrow([p.hidden, p.cell, p.output], [p.input])
 }
 
-fn cell_activation(p: &op::LstmTensors) -> CellActivation {
-    if p.sigmoid_cell { CellActivation::Sigmoid } else { CellActivation::Tanh }
-}
-
 fn int_parameters(p: &op::LstmInt, shape: LstmShape) -> LstmInt {
     let mut gates = [GateScales::default(); GATES];
     for (gate, (&input, &recurrent)) in gates.iter_mut().zip(p.input_factors.iter().zip(&p.recurrent_factors))
@@ -88,7 +83,6 @@ fn int_parameters(p: &op::LstmInt, shape: LstmShape) -> LstmInt {
     LstmInt {
         shape,
         gates,
-        cell_activation: cell_activation(&p.tensors),
         forget: factor(p.forget),
         update: factor(p.update),
         cell_clip: p.cell_clip,

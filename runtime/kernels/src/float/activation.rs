@@ -13,8 +13,6 @@ pub enum Unary {
     Relu6,
     /// `x` limited to -1 ..= 1.
     ReluN1To1,
-    /// `x` limited to 0 ..= 1.
-    Relu0To1,
     /// `x`, below 0 multiplied by `alpha`.
     LeakyRelu {
         /// Slope below 0.
@@ -54,34 +52,60 @@ pub enum Unary {
     Round,
 }
 
-/// Applies `function` to each element of `data`, in place.
+/// Applies a function that needs no elementary function of a library to each element of `data`, in place.
 ///
-/// Inlined, so that a caller whose function is a constant links only that one's code.
-#[inline]
-pub fn unary(function: Unary, data: &mut [f32]) {
+/// Three kernels instead of one, so that a model with nothing but a ReLU does not link the sine.
+///
+/// # Errors
+/// [`KernelError::Parameter`] for a function of [`exponential`] or [`trigonometric`].
+pub fn unary(function: Unary, data: &mut [f32]) -> Result<(), KernelError> {
     match function {
         Unary::Relu => map(data, |x| if x < 0.0 { 0.0 } else { x }),
         Unary::Relu6 => limit(data, 0.0, 6.0),
         Unary::ReluN1To1 => limit(data, -1.0, 1.0),
-        Unary::Relu0To1 => limit(data, 0.0, 1.0),
         Unary::LeakyRelu { alpha } => map(data, |x| if x > 0.0 { x } else { x * alpha }),
-        Unary::Logistic => map(data, logistic),
-        Unary::Tanh => map(data, libm::tanhf),
-        Unary::Elu => map(data, |x| if x < 0.0 { libm::expm1f(x) } else { x }),
         Unary::HardSwish => map(data, |x| x * (Clamp { min: 0.0, max: 6.0 }).apply(x + 3.0) / 6.0),
         Unary::Abs => map(data, libm::fabsf),
         Unary::Neg => map(data, |x| -x),
-        Unary::Exp => map(data, libm::expf),
-        Unary::Log => map(data, libm::logf),
         Unary::Sqrt => map(data, libm::sqrtf),
         Unary::Rsqrt => map(data, |x| 1.0 / libm::sqrtf(x)),
         Unary::Square => map(data, |x| x * x),
-        Unary::Sin => map(data, libm::sinf),
-        Unary::Cos => map(data, libm::cosf),
         Unary::Floor => map(data, libm::floorf),
         Unary::Ceil => map(data, libm::ceilf),
         Unary::Round => map(data, libm::rintf),
+        _ => return Err(KernelError::Parameter),
     }
+    Ok(())
+}
+
+/// Applies an exponential function or its inverse to each element of `data`, in place: `Logistic`, `Tanh`, `Elu`,
+/// `Exp` or `Log`.
+///
+/// # Errors
+/// [`KernelError::Parameter`] for another function.
+pub fn exponential(function: Unary, data: &mut [f32]) -> Result<(), KernelError> {
+    match function {
+        Unary::Logistic => map(data, logistic),
+        Unary::Tanh => map(data, libm::tanhf),
+        Unary::Elu => map(data, |x| if x < 0.0 { libm::expm1f(x) } else { x }),
+        Unary::Exp => map(data, libm::expf),
+        Unary::Log => map(data, libm::logf),
+        _ => return Err(KernelError::Parameter),
+    }
+    Ok(())
+}
+
+/// Applies the sine or cosine to each element of `data`, in place.
+///
+/// # Errors
+/// [`KernelError::Parameter`] for another function.
+pub fn trigonometric(function: Unary, data: &mut [f32]) -> Result<(), KernelError> {
+    match function {
+        Unary::Sin => map(data, libm::sinf),
+        Unary::Cos => map(data, libm::cosf),
+        _ => return Err(KernelError::Parameter),
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -96,7 +120,7 @@ fn limit(data: &mut [f32], min: f32, max: f32) {
 }
 
 /// The logistic function; where `exp(x)` is so small that 1 + exp(x) would lose it, it is `exp(x)` itself.
-fn logistic(x: f32) -> f32 {
+pub(crate) fn logistic(x: f32) -> f32 {
     if x < -9.0 { libm::expf(x) } else { 1.0 / (1.0 + libm::expf(-x)) }
 }
 
@@ -147,15 +171,20 @@ mod tests {
     use super::*;
     use core::f32::consts::{LN_2, SQRT_2};
 
-    /// Each operator on these inputs, run by TensorFlow Lite Micro (the two ReLUs to 1 by TensorFlow Lite).
+    /// The one of the three kernels that has the function.
+    fn apply(function: Unary, data: &mut [f32]) {
+        let kernels = [unary, exponential, trigonometric];
+        assert_eq!(kernels.iter().filter(|kernel| kernel(function, data).is_ok()).count(), 1);
+    }
+
+    /// Each operator on these inputs, run by TensorFlow Lite Micro (`ReluN1To1` by TensorFlow Lite).
     #[test]
     fn functions_equal_tensorflow_lite_micro() {
         const X: [f32; 9] = [-20.0, -3.5, -1.0, -0.25, 0.0, 0.5, 2.5, 7.25, 20.0];
-        let expected: [(Unary, [f32; 9]); 18] = [
+        let expected: [(Unary, [f32; 9]); 17] = [
             (Unary::Relu, [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 2.5, 7.25, 20.0]),
             (Unary::Relu6, [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 2.5, 6.0, 6.0]),
             (Unary::ReluN1To1, [-1.0, -1.0, -1.0, -0.25, 0.0, 0.5, 1.0, 1.0, 1.0]),
-            (Unary::Relu0To1, [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]),
             (Unary::LeakyRelu { alpha: 0.1 }, [-2.0, -0.35, -0.1, -0.025, 0.0, 0.5, 2.5, 7.25, 20.0]),
             (
                 Unary::Logistic,
@@ -224,7 +253,7 @@ mod tests {
         ];
         for (function, expected) in expected {
             let mut data = X;
-            unary(function, &mut data);
+            apply(function, &mut data);
             std::println!("{function:?}");
             assert_close(&data, &expected);
         }
@@ -250,7 +279,7 @@ mod tests {
         ];
         for (function, expected) in expected {
             let mut data = X;
-            unary(function, &mut data);
+            apply(function, &mut data);
             assert_close(&data, &expected);
         }
     }
@@ -259,7 +288,7 @@ mod tests {
     fn nan_stays_nan() {
         for function in [Unary::Relu, Unary::Relu6, Unary::Tanh, Unary::Logistic, Unary::Abs] {
             let mut data = [f32::NAN];
-            unary(function, &mut data);
+            apply(function, &mut data);
             assert!(data[0].is_nan(), "{function:?}");
         }
     }

@@ -16,7 +16,7 @@ mod softmax;
 mod transpose_conv;
 mod weight;
 
-pub use activation::{Prelu, Unary, prelu, unary};
+pub use activation::{Prelu, Unary, exponential, prelu, trigonometric, unary};
 pub use conv::conv2d;
 pub use depthwise::depthwise_conv2d;
 pub use fully_connected::{FullyConnected, fully_connected};
@@ -26,6 +26,7 @@ pub use softmax::{Softmax, log_softmax, softmax};
 pub use transpose_conv::transpose_conv2d;
 pub use weight::Weight;
 
+pub(crate) use activation::logistic;
 pub(crate) use conv::convolve;
 pub(crate) use depthwise::{check_depthwise, convolve_depthwise};
 pub(crate) use fully_connected::multiply_row;

@@ -1,8 +1,8 @@
 //! LSTM of float32.
 
-use super::{CellActivation, GATES, LstmShape, LstmWeights};
+use super::{GATES, LstmShape, LstmWeights};
 use crate::KernelError;
-use crate::float::{Unary, unary};
+use crate::float::logistic;
 use crate::window::part;
 
 /// Parameters of a float32 LSTM.
@@ -10,8 +10,6 @@ use crate::window::part;
 pub struct LstmF32 {
     /// The shapes.
     pub shape: LstmShape,
-    /// Activation of the cell gate.
-    pub cell_activation: CellActivation,
     /// Bound of the cell state's magnitude; none unless positive.
     pub cell_clip: f32,
 }
@@ -40,22 +38,11 @@ pub fn lstm_f32(
             let [input, forget, candidate, output] =
                 core::array::from_fn(|gate| (from_input[gate] + bias[gate]) + from_hidden[gate]);
 
-            let mut candidate = [candidate];
-            match p.cell_activation {
-                CellActivation::Tanh => unary(Unary::Tanh, &mut candidate),
-                CellActivation::Sigmoid => unary(Unary::Logistic, &mut candidate),
-            }
-            let ([candidate], mut gates) = (candidate, [input, forget, output]);
-            unary(Unary::Logistic, &mut gates);
-            let [input, forget, output] = gates;
-
-            *cell = forget * *cell + input * candidate;
+            *cell = logistic(forget) * *cell + logistic(input) * libm::tanhf(candidate);
             if p.cell_clip > 0.0 {
                 *cell = cell.min(p.cell_clip).max(-p.cell_clip);
             }
-            let mut squashed = [*cell];
-            unary(Unary::Tanh, &mut squashed);
-            *out = squashed[0] * output;
+            *out = libm::tanhf(*cell) * logistic(output);
         }
     });
     Ok(())

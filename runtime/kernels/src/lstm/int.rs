@@ -1,6 +1,6 @@
 //! Quantized LSTM.
 
-use super::{CellActivation, GATES, LstmShape, LstmWeights};
+use super::{GATES, LstmShape, LstmWeights};
 use crate::KernelError;
 use crate::conv::{Activation, filter_block};
 use crate::fixed::Multiplier;
@@ -23,8 +23,6 @@ pub struct LstmInt {
     pub shape: LstmShape,
     /// Scales of the gates in the order input, forget, cell, output.
     pub gates: [GateScales; GATES],
-    /// Activation of the cell gate.
-    pub cell_activation: CellActivation,
     /// Forget gate * cell state to cell state: 2^-15.
     pub forget: Multiplier,
     /// Input gate * cell gate to cell state: 2^-30 / cell scale.
@@ -153,12 +151,8 @@ impl LstmInt {
             *gate = T::scale(x, scales.input).saturating_add(T::scale(h, scales.recurrent));
         }
         let [input, forget, candidate, output] = gates;
-        let candidate = match self.cell_activation {
-            CellActivation::Tanh => GATE_ARGUMENT.tanh(candidate),
-            CellActivation::Sigmoid => GATE_ARGUMENT.logistic(candidate),
-        };
-        let [input, forget, output] = [input, forget, output].map(|gate| GATE_ARGUMENT.logistic(gate));
-        [input, forget, candidate, output]
+        let sigmoid = |gate| GATE_ARGUMENT.logistic(gate);
+        [sigmoid(input), sigmoid(forget), GATE_ARGUMENT.tanh(candidate), sigmoid(output)]
     }
 
     /// The cell state after a step.

@@ -1,7 +1,7 @@
 //! LSTM (long short-term memory) over sequences, as in TensorFlow Lite Micro's `UNIDIRECTIONAL_SEQUENCE_LSTM`.
 //!
 //! ```text
-//! gate[g] = activation[g](W[g] x + bias[g] + R[g] hidden)      g = input, forget, cell, output
+//! gate[g] = sigmoid(W[g] x + bias[g] + R[g] hidden)        g = input, forget, cell (with tanh), output
 //! cell    = gate[forget] * cell + gate[input] * gate[cell]
 //! hidden  = gate[output] * tanh(cell)
 //! ```
@@ -47,16 +47,6 @@ pub struct LstmWeights<'a, W, B> {
     pub bias: &'a [B],
     /// `[units, GATES]`, or empty for zeros: only for int8, see [`lstm_i8`].
     pub recurrent_bias: &'a [B],
-}
-
-/// How the cell gate is activated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CellActivation {
-    /// Hyperbolic tangent.
-    #[default]
-    Tanh,
-    /// Sigmoid.
-    Sigmoid,
 }
 
 impl LstmShape {

@@ -5,6 +5,7 @@
 
 mod operators;
 mod slice;
+mod stateful;
 mod variables;
 
 use std::collections::HashMap;

@@ -87,6 +87,15 @@ pub const OPERATORS: &[&str] = &[
     "UNIDIRECTIONAL_SEQUENCE_LSTM",
     "UNPACK",
     "VAR_HANDLE",
+    "CUSTOM:SignalEnergy",
+    "CUSTOM:SignalFftAutoScale",
+    "CUSTOM:SignalFilterBank",
+    "CUSTOM:SignalFilterBankLog",
+    "CUSTOM:SignalFilterBankSpectralSubtraction",
+    "CUSTOM:SignalFilterBankSquareRoot",
+    "CUSTOM:SignalPCAN",
+    "CUSTOM:SignalRfft",
+    "CUSTOM:SignalWindow",
 ];
 
 /// One operator of the file while it is read.
@@ -229,19 +238,6 @@ impl<'a> Importer<'a> {
         Ok(Ok(Some((Op::AssignVariable(state), vec![Some(value)]))))
     }
 
-    /// A tensor that the file marks as a variable of one operator becomes a state.
-    pub(super) fn variable_tensor(&mut self, id: ValueId) -> StateId {
-        let value = self.graph.values[id].clone();
-        self.graph.states.push(State {
-            name: value.name,
-            dtype: value.dtype,
-            shape: value.shape,
-            quant: value.quant,
-            initial: None,
-        });
-        self.graph.states.len() - 1
-    }
-
     /// The operator and the operands that remain after the constant ones have been read.
     fn node(
         &mut self,
@@ -260,7 +256,8 @@ impl<'a> Importer<'a> {
                 let stride = sizes([p.stride_h(), p.stride_w()])?;
                 let dilation = sizes([p.dilation_h_factor(), p.dilation_w_factor()])?;
                 let window = self.window(source, 0, kernel, stride, dilation, p.padding())?;
-                (Op::Conv2d { window, activation: activation(p.fused_activation_function())? }, all())
+                let narrow_sums = p.quantized_bias_type() == schema::TensorType::INT32;
+                (Op::Conv2d { window, activation: activation(p.fused_activation_function())?, narrow_sums }, all())
             }
             Code::DEPTHWISE_CONV_2D => {
                 let p = o.builtin_options_as_depthwise_conv_2_doptions().ok_or("options are missing")?;
@@ -292,7 +289,9 @@ impl<'a> Importer<'a> {
                     );
                 }
                 let activation = activation(p.fused_activation_function())?;
-                (Op::FullyConnected { activation, asymmetric_inputs: p.asymmetric_quantize_inputs() }, all())
+                let asymmetric_inputs = p.asymmetric_quantize_inputs();
+                let narrow_sums = p.quantized_bias_type() == schema::TensorType::INT32;
+                (Op::FullyConnected { activation, asymmetric_inputs, narrow_sums }, all())
             }
             Code::AVERAGE_POOL_2D | Code::MAX_POOL_2D => {
                 let p = o.builtin_options_as_pool_2_doptions().ok_or("options are missing")?;
@@ -505,6 +504,9 @@ impl<'a> Importer<'a> {
                     p.map_or((false, false), |p| (p.align_corners(), p.half_pixel_centers()));
                 (Op::ResizeNearest { align_corners, half_pixel_centers }, first())
             }
+            Code::UNIDIRECTIONAL_SEQUENCE_LSTM => self.lstm(source)?,
+            Code::SVDF => self.svdf(source)?,
+            Code::CUSTOM => self.custom(name, source)?,
             _ => {
                 return Err(format!("{name} is not supported; supported are {}", OPERATORS.join(", ")));
             }

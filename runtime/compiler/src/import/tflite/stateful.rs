@@ -1,44 +1,23 @@
 //! Operators that keep something from run to run: LSTM, SVDF, and the audio front end among the custom operators.
 
 use dunlin_tflite_schema as schema;
-use schema::ActivationFunctionType as Fused;
 
 use super::Importer;
-use super::operators::{Source, activation};
+use super::operators::{OPERATORS, Source, activation};
 use crate::flexbuffer::Options;
 use crate::graph::{DType, Op, SignalOp, State, StateId, ValueId};
 
 /// An operator with the operands that it computes with, or why it cannot be read.
 type Node = Result<(Op, Vec<Option<ValueId>>), String>;
 
-/// Custom operators that can be compiled.
-pub(super) const CUSTOM_OPERATORS: &[&str] = &[
-    "SignalWindow",
-    "SignalFftAutoScale",
-    "SignalRfft",
-    "SignalEnergy",
-    "SignalFilterBank",
-    "SignalFilterBankSquareRoot",
-    "SignalFilterBankSpectralSubtraction",
-    "SignalPCAN",
-    "SignalFilterBankLog",
-];
-
 impl<'a> Importer<'a> {
     pub(super) fn lstm(&mut self, source: &Source<'a>) -> Node {
         let options = source.operator.builtin_options_as_unidirectional_sequence_lstmoptions();
         let options = options.ok_or("options are missing")?;
-        let sigmoid_cell = match options.fused_activation_function() {
-            Fused::TANH => false,
-            // SIGMOID has no name in the schema's enumeration.
-            Fused(6) => true,
-            other => {
-                let name = other.variant_name().unwrap_or("unknown");
-                return Err(format!("activation {name} of the cell gate is not supported; supported is TANH"));
-            }
-        };
-        if options.proj_clip() != 0.0 {
-            return Err("a projection is not supported".into());
+        let activation = options.fused_activation_function();
+        if activation != schema::ActivationFunctionType::TANH {
+            let name = activation.variant_name().unwrap_or("unknown");
+            return Err(format!("activation {name} of the cell gate is not supported; supported is TANH"));
         }
         let mut operands = source.inputs.clone();
         let mut state = |at: usize, what: &str| {
@@ -47,7 +26,7 @@ impl<'a> Importer<'a> {
         };
         let (hidden, cell) = (state(18, "hidden state")?, state(19, "cell state")?);
         let (time_major, cell_clip) = (options.time_major(), options.cell_clip());
-        Ok((Op::Lstm { time_major, sigmoid_cell, cell_clip, hidden, cell }, operands))
+        Ok((Op::Lstm { time_major, cell_clip, hidden, cell }, operands))
     }
 
     pub(super) fn svdf(&mut self, source: &Source<'a>) -> Node {
@@ -80,26 +59,27 @@ impl<'a> Importer<'a> {
         Ok(state)
     }
 
-    /// A custom operator.
+    /// A custom operator: `CUSTOM:` and its name in the file.
     pub(super) fn custom(&mut self, name: &str, source: &Source<'a>) -> Node {
-        let unknown = || format!("{name} is not supported; supported are {}", CUSTOM_OPERATORS.join(", "));
-        let name = name.strip_prefix("CUSTOM:").filter(|name| CUSTOM_OPERATORS.contains(name)).ok_or_else(unknown)?;
+        if !OPERATORS.contains(&name) {
+            return Err(format!("{name} is not supported; supported are {}", OPERATORS.join(", ")));
+        }
         let bytes = source.operator.custom_options().map_or(&[][..], |options| options.bytes());
         let options = Options::read(bytes).ok_or("the custom options are no FlexBuffers map")?;
         let op = match name {
-            "SignalWindow" => SignalOp::Window { shift: int(&options, "shift")? },
-            "SignalFftAutoScale" => SignalOp::FftAutoScale,
-            "SignalRfft" => SignalOp::Rfft { length: int(&options, "fft_length")? },
-            "SignalEnergy" => {
+            "CUSTOM:SignalWindow" => SignalOp::Window { shift: int(&options, "shift")? },
+            "CUSTOM:SignalFftAutoScale" => SignalOp::FftAutoScale,
+            "CUSTOM:SignalRfft" => SignalOp::Rfft { length: int(&options, "fft_length")? },
+            "CUSTOM:SignalEnergy" => {
                 SignalOp::Energy { start: int(&options, "start_index")?, end: int(&options, "end_index")? }
             }
-            "SignalFilterBank" => {
+            "CUSTOM:SignalFilterBank" => {
                 self.check_channels(&options, source)?;
                 SignalOp::FilterBank
             }
-            "SignalFilterBankSquareRoot" => SignalOp::FilterBankSquareRoot,
-            "SignalFilterBankSpectralSubtraction" => self.spectral_subtraction(&options, source)?,
-            "SignalPCAN" => SignalOp::Pcan { snr_shift: int(&options, "snr_shift")? },
+            "CUSTOM:SignalFilterBankSquareRoot" => SignalOp::FilterBankSquareRoot,
+            "CUSTOM:SignalFilterBankSpectralSubtraction" => self.spectral_subtraction(&options, source)?,
+            "CUSTOM:SignalPCAN" => SignalOp::Pcan { snr_shift: int(&options, "snr_shift")? },
             _ => SignalOp::FilterBankLog {
                 correction_bits: int(&options, "input_correction_bits")?,
                 output_scale: int(&options, "output_scale")?,

@@ -1,0 +1,103 @@
+//! An artifact's program, explained: instructions, their tensors, their multiply-accumulates.
+
+use std::collections::BTreeMap;
+
+use dunlin_artifact::op::{Operands, operands};
+use dunlin_artifact::{Artifact, Kernel, Place, TensorId};
+use serde::Serialize;
+
+use crate::model::kernel_name;
+
+/// One instruction.
+#[derive(Debug, Serialize)]
+pub(crate) struct InstructionReport {
+    pub(crate) index: usize,
+    pub(crate) kernel: String,
+    /// Its result, `int8[1, 25, 5, 64]`.
+    pub(crate) output: String,
+    pub(crate) macs: u64,
+    /// Tensors read and written, by index; `null` for a kernel that this version does not know.
+    #[serde(flatten)]
+    pub(crate) operands: Option<OperandsReport>,
+}
+
+/// The tensors of an instruction.
+#[derive(Debug, Serialize)]
+pub(crate) struct OperandsReport {
+    pub(crate) reads: Vec<TensorId>,
+    pub(crate) writes: Vec<TensorId>,
+}
+
+/// All instructions of one kernel together.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct KernelReport {
+    pub(crate) kernel: String,
+    pub(crate) instructions: usize,
+    pub(crate) macs: u64,
+}
+
+/// The instructions in order.
+pub(crate) fn instructions(artifact: &Artifact<'_>) -> Vec<InstructionReport> {
+    let explain = |(index, instruction): (usize, dunlin_artifact::Instruction<'_>)| {
+        let operands = operands(&instruction);
+        let kernel = Kernel::from_code(instruction.kernel);
+        let macs = kernel.zip(operands.as_ref()).and_then(|(kernel, operands)| macs(artifact, kernel, operands));
+        let result = operands.as_ref().and_then(|operands| artifact.tensor(*operands.writes.first()?));
+        InstructionReport {
+            index,
+            kernel: kernel_name(instruction.kernel),
+            output: result.map_or_else(String::new, |tensor| format!("{}{:?}", tensor.dtype, tensor.shape())),
+            macs: macs.unwrap_or(0),
+            operands: operands.map(|Operands { reads, writes }| OperandsReport { reads, writes }),
+        }
+    };
+    artifact.program().enumerate().map(explain).collect()
+}
+
+/// Instructions and work by kernel, in the order of the names.
+pub(crate) fn by_kernel(instructions: &[InstructionReport]) -> Vec<KernelReport> {
+    let mut kernels: BTreeMap<&str, KernelReport> = BTreeMap::new();
+    for instruction in instructions {
+        let kernel = kernels.entry(&instruction.kernel).or_default();
+        kernel.kernel.clone_from(&instruction.kernel);
+        kernel.instructions += 1;
+        kernel.macs += instruction.macs;
+    }
+    kernels.into_values().collect()
+}
+
+/// Multiply-accumulates of an instruction with weights, from the shapes of its tensors.
+fn macs(artifact: &Artifact<'_>, kernel: Kernel, operands: &Operands) -> Option<u64> {
+    let tensor = |list: &[TensorId], at: usize| artifact.tensor(*list.get(at)?);
+    let elements = |tensor: dunlin_artifact::Tensor| tensor.elements() as u64;
+    let (input, output) = (tensor(&operands.reads, 0)?, tensor(&operands.writes, 0)?);
+    let weights = tensor(&operands.reads, 1);
+    let axis = |axis: usize| weights.and_then(|weights| weights.shape().get(axis).copied()).map(u64::from);
+    // Weights per element of `count` channels.
+    let per = |count: Option<u64>| elements(weights?).checked_div(count?);
+    match kernel {
+        Kernel::Conv2dI8 | Kernel::Conv2dI16 | Kernel::Conv2dF32 | Kernel::Conv2dHybrid => {
+            elements(output).checked_mul(per(axis(0))?)
+        }
+        Kernel::DepthwiseI8 | Kernel::DepthwiseI16 | Kernel::DepthwiseF32 | Kernel::DepthwiseHybrid => {
+            elements(output).checked_mul(per(axis(3))?)
+        }
+        Kernel::FullyConnectedI8
+        | Kernel::FullyConnectedI16
+        | Kernel::FullyConnectedF32
+        | Kernel::FullyConnectedHybrid => elements(output).checked_mul(axis(1)?),
+        Kernel::TransposeConvI8 | Kernel::TransposeConvI16 | Kernel::TransposeConvF32 => {
+            elements(input).checked_mul(per(axis(3))?)
+        }
+        _ => None,
+    }
+}
+
+/// Where a tensor lies.
+pub(crate) fn arena_range(artifact: &Artifact<'_>, id: TensorId) -> Option<(usize, usize)> {
+    let tensor = artifact.tensor(id)?;
+    match tensor.place {
+        Place::Arena(offset) => Some((offset as usize, offset as usize + tensor.bytes())),
+        Place::Data(_) => None,
+    }
+}
