@@ -176,7 +176,7 @@ def keyword_models(out):
         accuracy=out.accuracy_over_time("tflm", file, q[:200], ty[:200]),
     )
 
-    svdf = networks.fit(networks.keyword_svdf, x[..., 0], y, 12, SEED, networks.mean_over_time)
+    svdf = networks.fit(networks.keyword_svdf, x[..., 0], y, 30, SEED, networks.mean_over_time, rate=1e-2)
     file = convert.int8_svdf(svdf, x[:300, :, :, 0])
     q = quantized(file, tframes)
     out.add(

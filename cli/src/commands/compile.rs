@@ -73,6 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         },
         golden: args.golden.into(),
         expose_intermediates: args.expose_intermediates,
+        ..Options::default()
     };
     let Compiled { artifact, report } = dunlin_compiler::compile(&model, &options)
         .map_err(|error| Failure::new(error.to_string()).file(&args.model))?;

@@ -236,7 +236,11 @@ fn rounding_shift_right_i16(x: i16, exponent: i32) -> i16 {
 ///
 /// # Errors
 /// [`QuantizationError`] when a scale or alpha is unusable.
-pub(crate) fn leaky_relu(input: Quantized8, output: Quantized8, alpha: f32) -> Result<Table, QuantizationError> {
+pub(crate) fn leaky_relu(
+    input: Quantized8,
+    output: Quantized8,
+    alpha: f32,
+) -> Result<Table, QuantizationError> {
     let (positive, negative, negate) = leaky_relu_factors(input.dtype(), alpha, input.scale, output.scale)?;
     Ok(tabulate(input, output, |q| {
         let x = input.centred(q);
@@ -321,6 +325,20 @@ pub(crate) fn requantize(input: Quantized8, output: Quantized8) -> Result<Table,
     Ok(tabulate(input, output, |q| factor.apply(input.centred(q)).wrapping_add(output.zero_point)))
 }
 
+/// Change of scale and zero point of an operand that a uint8 concatenation brings to its output's, in single
+/// precision.
+///
+/// # Errors
+/// [`QuantizationError`] when a scale is unusable.
+pub(crate) fn concatenated(input: Quantized8, output: Quantized8) -> Result<Table, QuantizationError> {
+    check_scales(input, output)?;
+    let scale = input.scale * (1.0 / output.scale);
+    let bias = -(input.zero_point as f32) * scale;
+    Ok(tabulate(input, output, |q| {
+        ((q as f32 * scale + bias).round() as i32).saturating_add(output.zero_point)
+    }))
+}
+
 /// The absolute value.
 ///
 /// # Errors
@@ -342,4 +360,195 @@ pub(crate) fn rsqrt(input: Quantized8, output: Quantized8) -> Result<Table, Quan
         let x = input.centred(q);
         if x > 0 { rescaled_inverse_sqrt(x, factor).wrapping_add(output.zero_point) } else { i32::MAX }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantized(storage: Storage8, scale: f32, zero_point: i32) -> Quantized8 {
+        Quantized8 { storage, scale, zero_point }
+    }
+
+    fn int8(scale: f32, zero_point: i32) -> Quantized8 {
+        quantized(Storage8::Int8, scale, zero_point)
+    }
+
+    fn uint8(scale: f32, zero_point: i32) -> Quantized8 {
+        quantized(Storage8::Uint8, scale, zero_point)
+    }
+
+    /// Every 17th output and a checksum of all, in the order of the input's numbers.
+    fn digest(
+        input: Quantized8,
+        output: Quantized8,
+        table: Result<Table, QuantizationError>,
+    ) -> ([i32; 16], u32) {
+        let table = table.unwrap();
+        let (min, _) = input.range();
+        let at = |q: i32| table[usize::from(input.store(min + q))];
+        let checksum = (0..256).fold(0u32, |sum, q| sum.wrapping_mul(31).wrapping_add(at(q).into()));
+        (std::array::from_fn(|i| output.load(at(17 * i as i32))), checksum)
+    }
+
+    // Scale 0.05, zero point 3 to scale 0.04, zero point -10 unless another output is prescribed. From TensorFlow
+    // Lite Micro (tflite_micro 0.dev20261023), ReLU-1-to-1 from TensorFlow Lite's reference kernels (2.3.0).
+    #[test]
+    fn int8_equals_the_reference() {
+        let (input, output) = (int8(0.05, 3), int8(0.04, -10));
+        let check = |table, expected: [i32; 16], checksum| {
+            assert_eq!(digest(input, output, table), (expected, checksum));
+        };
+        check(
+            hard_swish(input, output),
+            [-10, -10, -10, -10, -10, -17, -19, -16, -7, 9, 30, 58, 81, 102, 124, 127],
+            2985146218,
+        );
+        check(
+            relu(input, output),
+            [-10, -10, -10, -10, -10, -10, -10, -10, -4, 18, 39, 60, 81, 103, 124, 127],
+            2286330898,
+        );
+        check(relu6(input, output), [3, 3, 3, 3, 3, 3, 3, 3, 8, 25, 42, 59, 76, 93, 110, 123], 3296047036);
+        check(
+            relu_n1_to_1(input, output),
+            [-35, -35, -35, -35, -35, -35, -35, -25, -4, 15, 15, 15, 15, 15, 15, 15],
+            1426969630,
+        );
+        check(
+            elu(input, output),
+            [-35, -35, -35, -35, -34, -32, -29, -21, -4, 18, 39, 60, 81, 103, 124, 127],
+            3016331712,
+        );
+        check(
+            requantize(input, output),
+            [-128, -128, -128, -110, -89, -68, -46, -25, -4, 18, 39, 60, 81, 103, 124, 127],
+            3674357793,
+        );
+        check(
+            abs(input, output),
+            [127, 127, 111, 90, 69, 48, 26, 5, -4, 18, 39, 60, 81, 103, 124, 127],
+            988134555,
+        );
+        check(
+            leaky_relu(input, output, 0.3),
+            [-59, -53, -47, -40, -34, -28, -21, -15, -4, 18, 39, 60, 81, 103, 124, 127],
+            4118468195,
+        );
+        check(
+            leaky_relu(input, output, -0.3),
+            [39, 33, 27, 20, 14, 8, 1, -5, -4, 18, 39, 60, 81, 103, 124, 127],
+            453587649,
+        );
+        check(
+            logistic(input, int8(1.0 / 256.0, -128)),
+            [-128, -127, -126, -123, -117, -105, -79, -37, 16, 64, 96, 113, 122, 125, 127, 127],
+            2750658688,
+        );
+        check(
+            tanh(input, int8(1.0 / 128.0, 0)),
+            [-128, -128, -128, -128, -128, -125, -115, -69, 31, 102, 123, 127, 127, 127, 127, 127],
+            1343447264,
+        );
+        check(
+            rsqrt(int8(0.05, -128), int8(0.02, -100)),
+            [127, -46, -62, -69, -73, -76, -78, -80, -81, -82, -83, -84, -84, -85, -86, -86],
+            450003820,
+        );
+    }
+
+    // The same scales with zero points 131 and 118, from TensorFlow Lite's reference kernels (2.3.0).
+    #[test]
+    fn uint8_equals_the_reference() {
+        let (input, output) = (uint8(0.05, 131), uint8(0.04, 118));
+        let check = |table, expected: [i32; 16], checksum| {
+            assert_eq!(digest(input, output, table), (expected, checksum));
+        };
+        check(
+            hard_swish(input, output),
+            [118, 118, 118, 118, 118, 111, 109, 112, 121, 137, 158, 186, 209, 230, 252, 255],
+            583841642,
+        );
+        let rectified = [118, 118, 118, 118, 118, 118, 118, 118, 124, 146, 167, 188, 209, 231, 252, 255];
+        check(relu(input, output), rectified, 1548182802);
+        check(relu6(input, output), rectified, 1548182802);
+        check(
+            relu_n1_to_1(input, output),
+            [93, 93, 93, 93, 93, 93, 93, 103, 124, 143, 143, 143, 143, 143, 143, 143],
+            688821534,
+        );
+        check(
+            leaky_relu(input, output, 0.3),
+            [69, 75, 81, 88, 94, 100, 107, 113, 124, 146, 167, 188, 209, 231, 252, 255],
+            3380320099,
+        );
+        check(
+            logistic(input, uint8(1.0 / 256.0, 0)),
+            [0, 1, 2, 5, 11, 23, 49, 91, 144, 192, 224, 241, 250, 253, 255, 255],
+            309590400,
+        );
+        check(
+            tanh(input, uint8(1.0 / 128.0, 128)),
+            [0, 0, 0, 0, 0, 3, 13, 59, 159, 230, 251, 255, 255, 255, 255, 255],
+            3197346272,
+        );
+        check(
+            requantize(input, output),
+            [0, 0, 0, 18, 39, 60, 82, 103, 124, 146, 167, 188, 209, 231, 252, 255],
+            2936209697,
+        );
+        let signed = int8(0.04, -10);
+        let expected = [-128, -128, -128, -110, -89, -68, -46, -25, -4, 18, 39, 60, 81, 103, 124, 127];
+        assert_eq!(digest(input, signed, requantize(input, signed)), (expected, 3674357793));
+    }
+
+    #[test]
+    fn int8_divides_in_double_and_uint8_in_single_precision() {
+        // The quotient of the scales is 2.5 in single precision only. Fourth sample: 51 * 2.5.
+        let digest = |input, output| digest(input, output, relu(input, output)).0[3];
+        assert_eq!(digest(int8(0.869, -128), int8(0.3476, -128)), -1); // 127 above the smallest number
+        assert_eq!(digest(uint8(0.869, 0), uint8(0.3476, 0)), 128);
+    }
+
+    #[test]
+    fn storage_only_renames_bytes() {
+        let raw = relu(uint8(0.05, 131), uint8(0.04, 118)).unwrap();
+        let stored = |zero_point| quantized(Storage8::Shifted, 0.05, zero_point);
+        let shifted = relu(stored(131), Quantized8 { scale: 0.04, ..stored(118) }).unwrap();
+        for byte in 0..256usize {
+            assert_eq!(shifted[byte ^ 0x80], raw[byte] ^ 0x80);
+        }
+        // The border between the outside's uint8 and the stored form is a plain shift.
+        let border = requantize(uint8(0.05, 131), stored(131)).unwrap();
+        assert!((0..256usize).all(|byte| usize::from(border[byte]) == byte ^ 0x80));
+    }
+
+    #[test]
+    fn prescribed_outputs_are_checked() {
+        assert!(logistic(int8(0.05, 3), int8(1.0 / 256.0, 0)).is_err());
+        assert!(logistic(uint8(0.05, 3), uint8(1.0 / 255.0, 0)).is_err());
+        assert!(hard_swish(int8(1.0, 0), int8(1.0 / 300.0, 0)).is_err());
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(relu6(int8(scale, 0), int8(1.0, 0)).is_err());
+            assert!(elu(int8(1.0, 0), int8(scale, 0)).is_err());
+        }
+    }
+
+    #[test]
+    fn hostile_parameters_do_not_panic() {
+        for scale in [f32::MIN_POSITIVE, 1e-20, 1.0, 1e20, f32::MAX] {
+            for other in [f32::MIN_POSITIVE, 1.0, f32::MAX] {
+                for zero_point in [i32::MIN, -128, 0, i32::MAX] {
+                    let (input, output) = (int8(scale, zero_point), int8(other, zero_point));
+                    for f in
+                        [hard_swish, relu, relu6, relu_n1_to_1, elu, requantize, abs, rsqrt, logistic, tanh]
+                    {
+                        let _ = f(input, output);
+                        let _ = f(uint8(scale, zero_point), uint8(other, zero_point));
+                    }
+                    let _ = leaky_relu(input, output, f32::MAX);
+                }
+            }
+        }
+    }
 }

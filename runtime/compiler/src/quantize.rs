@@ -7,7 +7,7 @@ use std::fmt;
 
 use dunlin_artifact::op;
 use dunlin_kernels::fixed::Multiplier;
-use dunlin_kernels::unary_i16::{LeakyReluI16, SigmoidI16};
+use dunlin_kernels::unary_i16::SigmoidI16;
 
 use crate::Unsupported;
 use crate::graph::{Activation, DType};
@@ -228,7 +228,9 @@ pub(crate) fn softmax_scaling(beta: f32, input_scale: f32) -> Result<SoftmaxScal
 ///
 /// # Errors
 /// As [`softmax_scaling`].
-pub(crate) fn log_softmax_scaling(input_scale: f32) -> Result<(SoftmaxScaling, Multiplier), QuantizationError> {
+pub(crate) fn log_softmax_scaling(
+    input_scale: f32,
+) -> Result<(SoftmaxScaling, Multiplier), QuantizationError> {
     let scaling = softmax_scaling(1.0, input_scale)?;
     let Multiplier { multiplier, shift } = scaling.multiplier;
     let inverse = f64::from(1u32 << (31 - shift)) / f64::from(multiplier);
@@ -336,24 +338,14 @@ pub(crate) fn leaky_relu_factors(
     Ok((positive, quantize_multiplier(negative.abs())?, negative < 0.0))
 }
 
-/// Parameters of leaky ReLU on int16; with `alpha` 0 those of ReLU. Zero points are 0.
-///
-/// # Errors
-/// As [`leaky_relu_factors`].
-pub(crate) fn leaky_relu_i16(
-    alpha: f32,
-    input_scale: f32,
-    output_scale: f32,
-) -> Result<LeakyReluI16, QuantizationError> {
-    let (positive, negative, negate) = leaky_relu_factors(DType::I16, alpha, input_scale, output_scale)?;
-    Ok(LeakyReluI16 { input_zero_point: 0, output_zero_point: 0, positive, negative, negate })
-}
-
 /// The bounds of ReLU6 on int16, whose output has the input's scale and zero point.
 ///
 /// # Errors
 /// [`QuantizationError::Scale`] when the scale is unusable.
-pub(crate) fn relu6_range_i16(input_scale: f32, input_zero_point: i32) -> Result<(i16, i16), QuantizationError> {
+pub(crate) fn relu6_range_i16(
+    input_scale: f32,
+    input_zero_point: i32,
+) -> Result<(i16, i16), QuantizationError> {
     check_scale(input_scale)?;
     let saturate = |x: i32| x.clamp(-32768, 32767) as i16;
     Ok((saturate(input_zero_point), saturate(six(input_scale, input_zero_point))))
@@ -397,4 +389,130 @@ pub(crate) fn rsqrt_factor(input_scale: f32, output_scale: f32) -> Result<Multip
     check_scale(input_scale)?;
     check_scale(output_scale)?;
     quantize_multiplier(1.0 / (f64::from(input_scale).sqrt() * f64::from(output_scale)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn real(m: Multiplier) -> f64 {
+        f64::from(m.multiplier) * f64::from(m.shift - 31).exp2()
+    }
+
+    #[test]
+    fn multipliers_are_rounded_half_away_from_zero() {
+        let m = |multiplier, shift| Ok(Multiplier { multiplier, shift });
+        assert_eq!(quantize_multiplier(1.0), m(1 << 30, 1));
+        assert_eq!(quantize_multiplier(0.75), m(3 << 29, 0));
+        assert_eq!(quantize_multiplier(0.0), m(0, 0));
+        // Exactly between two significands, and just below a power of two, which rounds up into the next exponent.
+        assert_eq!(quantize_multiplier(0.5 + 0.5f64.powi(32)), m((1 << 30) + 1, 0));
+        assert_eq!(quantize_multiplier(1.0 - f64::EPSILON), m(1 << 30, 1));
+        // 2^-32 is the last that is kept; a smaller one could only be shifted out.
+        assert_eq!(quantize_multiplier(0.5f64.powi(32)), m(1 << 30, -31));
+        assert_eq!(quantize_multiplier(0.5f64.powi(33)), m(0, 0));
+        assert_eq!(quantize_multiplier(2f64.powi(30)), m(1 << 30, 31));
+        for factor in [2f64.powi(31), -1.0, f64::NAN, f64::INFINITY] {
+            assert!(quantize_multiplier(factor).is_err(), "{factor}");
+        }
+    }
+
+    #[test]
+    fn sides_of_one_are_checked() {
+        assert!(quantize_multiplier_above_one(1.0).is_err());
+        assert!(quantize_multiplier_above_one(1.5).is_ok());
+        assert!(quantize_multiplier_below_one(0.5).is_ok());
+        for factor in [0.0, 1.0, 1.5, 1.0 - f64::EPSILON] {
+            assert!(quantize_multiplier_below_one(factor).is_err(), "{factor}");
+        }
+    }
+
+    #[test]
+    fn activations_bound_the_output() {
+        let range = |activation, dtype| activation_range(activation, dtype, 0.04, -10).unwrap();
+        assert_eq!(range(Activation::None, DType::I8), (-128, 127));
+        assert_eq!(range(Activation::Relu, DType::I8), (-10, 127));
+        assert_eq!(range(Activation::ReluN1To1, DType::I8), (-35, 15));
+        assert_eq!(range(Activation::Relu6, DType::I8), (-10, 127));
+        assert_eq!(range(Activation::Relu6, DType::I16), (-10, 140));
+        assert_eq!(activation_range(Activation::Relu6, DType::U8, 0.04, 118), Ok((118, 255)));
+        // 6 / scale in single precision is exactly 2.5.
+        assert_eq!(activation_range(Activation::Relu6, DType::I8, 2.4, 0), Ok((0, 3)));
+        assert!(activation_range(Activation::Relu6, DType::I8, 1e-9, 0).is_err());
+        assert!(activation_range(Activation::Relu, DType::I8, 1e-9, 0).is_ok());
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(activation_range(Activation::None, DType::I8, scale, 0).is_err());
+        }
+        assert!(activation_range(Activation::None, DType::F32, 1.0, 0).is_err());
+    }
+
+    #[test]
+    fn softmax_scalings() {
+        let scaling = softmax_scaling(1.0, 0.07).unwrap();
+        assert_eq!(scaling.multiplier, Multiplier { multiplier: 1_202_590_848, shift: 23 });
+        assert_eq!(scaling.diff_min, -248);
+        let (same, inverse) = log_softmax_scaling(0.07).unwrap();
+        assert_eq!(same, scaling);
+        // The inverse takes Q5.26 to steps of the input.
+        let product = real(inverse) * real(scaling.multiplier);
+        assert!((product - 1.0).abs() < 1e-9, "{product}");
+        // A huge scale is capped, a tiny one refused.
+        assert_eq!(
+            softmax_scaling(1.0, 1e30).unwrap().multiplier,
+            Multiplier { multiplier: i32::MAX, shift: 31 }
+        );
+        for (beta, scale) in [(1.0, 1e-9), (0.0, 0.1), (-1.0, 0.1), (f32::NAN, 0.1), (1.0, f32::NAN)] {
+            assert!(softmax_scaling(beta, scale).is_err(), "{beta} {scale}");
+        }
+        let expected = Multiplier { multiplier: 1_759_191_844, shift: 2 };
+        assert_eq!(softmax_scaling_i16(1.0, 0.0005), Ok(expected));
+    }
+
+    #[test]
+    fn sigmoid_scalings() {
+        let scaling = |function, scale: f32| {
+            let SigmoidI16 { multiplier, shift } =
+                sigmoid_scaling_i16(function, scale, 1.0 / 32768.0).unwrap();
+            (multiplier, shift)
+        };
+        assert_eq!(scaling(SigmoidFunction::Logistic, 1.0 / 4096.0), (3, 0));
+        assert_eq!(scaling(SigmoidFunction::Tanh, 1.0 / 4096.0), (3, 0));
+        assert_eq!(scaling(SigmoidFunction::Tanh, 1.0 / 2048.0), (6, 0));
+        assert_eq!(scaling(SigmoidFunction::Logistic, 1.0 / 2048.0), (24576, 12));
+        assert_eq!(scaling(SigmoidFunction::Logistic, 0.0007), (17616, 11));
+        assert!(sigmoid_scaling_i16(SigmoidFunction::Tanh, 0.0007, 1.0 / 16384.0).is_err());
+        assert!(sigmoid_scaling_i16(SigmoidFunction::Tanh, 3.0, 1.0 / 32768.0).is_err());
+    }
+
+    #[test]
+    fn unsigned_models_divide_in_single_precision() {
+        // 0.869 / 0.3476 is 2.5 in single precision only.
+        let single = rectifier_factor(DType::U8, 0.869, 0.3476).unwrap();
+        let double = rectifier_factor(DType::I8, 0.869, 0.3476).unwrap();
+        assert_eq!(real(single), 2.5);
+        assert!(real(double) < 2.5);
+        let (positive, _) = prelu_factors(DType::U8, 0.869, 0.1, 0.3476).unwrap();
+        assert_eq!(positive, single);
+        let (positive, _) = prelu_factors(DType::I16, 0.869, 0.1, 0.3476).unwrap();
+        assert_eq!(positive, double);
+    }
+
+    #[test]
+    fn the_sign_of_alpha_is_kept_apart() {
+        let (_, negative, negate) = leaky_relu_factors(DType::I8, -0.5, 0.1, 0.1).unwrap();
+        assert_eq!((negative, negate), (quantize_multiplier(0.5).unwrap(), true));
+        assert!(leaky_relu_factors(DType::I8, f32::NAN, 0.1, 0.1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn multipliers_are_close(exponent in -30..30i32, significand in 0.5..1.0f64) {
+            let factor = significand * f64::from(exponent).exp2();
+            let m = quantize_multiplier(factor).unwrap();
+            prop_assert!((real(m) / factor - 1.0).abs() <= 0.5f64.powi(31));
+            prop_assert!(m.multiplier >= 1 << 30);
+        }
+    }
 }

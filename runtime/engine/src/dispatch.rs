@@ -18,7 +18,12 @@ macro_rules! dispatch {
         ) -> Result<(), RunError> {
             $(
                 if KERNELS & Kernel::$kernel.bit() != 0 && instruction.kernel == Kernel::$kernel as u8 {
-                    return $operator(cx, instruction.body);
+                    // A frame of its own: inlined together, the operators' locals would add up on the stack.
+                    #[inline(never)]
+                    fn operator(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
+                        $operator(cx, body)
+                    }
+                    return operator(cx, instruction.body);
                 }
             )+
             Err(RunError::MissingKernel(instruction.kernel))

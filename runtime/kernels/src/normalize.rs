@@ -37,7 +37,8 @@ pub fn l2_norm_i8(p: &L2NormI8, data: &mut [i8]) -> Result<(), KernelError> {
             factor.shift += 7;
             0
         };
-        row.iter_mut().for_each(|x| *x = factor.apply(centred(*x).wrapping_shl(before)).clamp(-128, 127) as i8);
+        row.iter_mut()
+            .for_each(|x| *x = factor.apply(centred(*x).wrapping_shl(before)).clamp(-128, 127) as i8);
     }
     Ok(())
 }

@@ -51,9 +51,7 @@ fn prelu<T: Copy + Into<i32>>(
     p.positive.check()?;
     p.negative.check()?;
     let broadcasts = p.shape.iter().zip(&p.alpha_shape).all(|(&n, &a)| a == n || a == 1);
-    if !broadcasts
-        || elements(&p.shape) != Some(data.len())
-        || elements(&p.alpha_shape) != Some(alpha.len())
+    if !broadcasts || elements(&p.shape) != Some(data.len()) || elements(&p.alpha_shape) != Some(alpha.len())
     {
         return Err(KernelError::Shape);
     }
@@ -77,7 +75,8 @@ fn prelu<T: Copy + Into<i32>>(
     for n in 0..batch {
         for y in 0..height {
             for x in 0..width {
-                let alpha_row = (step(n, batch_a) * height_a + step(y, height_a)) * width_a + step(x, width_a);
+                let alpha_row =
+                    (step(n, batch_a) * height_a + step(y, height_a)) * width_a + step(x, width_a);
                 let alphas = alpha.get(alpha_row * channels_a..).unwrap_or_default();
                 let Some(row) = rows.next() else { return Ok(()) };
                 match alphas.first() {

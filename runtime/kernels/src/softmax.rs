@@ -6,7 +6,8 @@
 
 use crate::KernelError;
 use crate::fixed::{
-    Multiplier, doubling_high_mul, exp_for_table, exp_on_negative_values, ln_q12, reciprocal_q12, rounding_shift_right,
+    Multiplier, doubling_high_mul, exp_for_table, exp_on_negative_values, ln_q12, reciprocal_q12,
+    rounding_shift_right,
 };
 
 /// Parameters of softmax on int8 input.
@@ -289,8 +290,8 @@ mod tests {
         let mut wide = [0; 16];
         softmax_i8_i16(&params(), &INPUT, &mut wide).unwrap();
         let expected = [
-            -32768, -32768, -32762, -32760, -32743, -32084, -24262, 23538, -22435, -23134, -23785, -24392, -24959,
-            -25487, -25979, -26438,
+            -32768, -32768, -32762, -32760, -32743, -32084, -24262, 23538, -22435, -23134, -23785, -24392,
+            -24959, -25487, -25979, -26438,
         ];
         assert_eq!(wide, expected);
     }
@@ -301,8 +302,7 @@ mod tests {
             [-32768, -9000, -300, 0, 1700, 6400, 30000, 32767, 500, 400, 300, 200, 100, 0, -100, -200];
         let multiplier = Multiplier { multiplier: 1_759_191_844, shift: 2 }; // input scale 0.0005
         softmax_i16(&SoftmaxI16 { rows: 2, depth: 8, multiplier }, &mut data).unwrap();
-        let expected =
-            [2, 2, 2, 2, 2, 2, 6566, 26192, 4847, 4611, 4386, 4172, 3968, 3775, 3591, 3416];
+        let expected = [2, 2, 2, 2, 2, 2, 6566, 26192, 4847, 4611, 4386, 4172, 3968, 3775, 3591, 3416];
         assert_eq!(data, expected);
     }
 

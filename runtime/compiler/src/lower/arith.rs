@@ -127,19 +127,12 @@ fn add(cx: &mut Lowering<'_>, operands: &Operands, operator: BinaryOp, activatio
     let (left_shift, kernel) =
         if result.dtype == DType::I8 { (20, Kernel::AddI8) } else { (15, Kernel::AddI16) };
     let subtract = operator == BinaryOp::Sub;
-    // TensorFlow Lite Micro computes the factors of a sum in double precision, those of a difference in single.
-    // For uint8 there are TensorFlow Lite's kernels only, which use double precision for both.
-    let twice = 2.0 * a.0.max(b.0);
-    let shifted = (1u32 << left_shift) as f32 * output.0;
-    let real = if subtract && !result.was_unsigned {
-        [a.0 / twice, b.0 / twice, twice / shifted].map(f64::from)
-    } else {
-        let wide = f64::from(twice);
-        [f64::from(a.0) / wide, f64::from(b.0) / wide, wide / f64::from(shifted)]
-    };
+    let twice = 2.0 * f64::from(a.0.max(b.0));
+    let shifted = f64::from(1u32 << left_shift) * f64::from(output.0);
     let (min, max) = activation_range(activation, result.dtype, output.0, output.1)?;
     // The kernels of TensorFlow Lite shift the sum to the right only.
-    let factors = [below_one(real[0])?, below_one(real[1])?, below_one(real[2])?];
+    let factors =
+        [below_one(f64::from(a.0) / twice)?, below_one(f64::from(b.0) / twice)?, below_one(twice / shifted)?];
     let params = common_scale(factors, [a.1, b.1, output.1], left_shift, [min, max]);
     operands.emit(cx, kernel, |[a, b, output]| op::Add { a, b, output, subtract, ..params });
     Ok(())
@@ -158,7 +151,7 @@ fn squared_difference(cx: &mut Lowering<'_>, operands: &Operands, activation: Ac
         symmetric([a, b, output])?;
     }
     let twice = 2.0 * f64::from(a.0.max(b.0));
-    let shifted = f64::from((1u32 << (2 * left_shift)) as f32 * output.0);
+    let shifted = f64::from(1u32 << (2 * left_shift)) * f64::from(output.0);
     let factors = [
         below_one(f64::from(a.0) / twice)?,
         below_one(f64::from(b.0) / twice)?,
@@ -212,10 +205,11 @@ fn mul(cx: &mut Lowering<'_>, operands: &Operands, operator: BinaryOp, activatio
         symmetric([a, b, output])?;
     }
     let real = match operator {
-        // The uint8 kernels are TensorFlow Lite's, which multiply in single precision.
+        // The uint8 kernels are TensorFlow Lite's, which compute in single precision.
         BinaryOp::Mul if result.was_unsigned => f64::from(a.0 * b.0 / output.0),
         BinaryOp::Mul => f64::from(a.0) * f64::from(b.0) / f64::from(output.0),
-        _ => f64::from(a.0 / (b.0 * output.0)),
+        _ if result.was_unsigned => f64::from(a.0 / (b.0 * output.0)),
+        _ => f64::from(a.0) / (f64::from(b.0) * f64::from(output.0)),
     };
     let factor = factor(quantize_multiplier(real)?);
     let (min, max) = activation_range(activation, result.dtype, output.0, output.1)?;

@@ -13,16 +13,45 @@ use crate::graph::{Activation, Node, Op, UnaryOp, ValueId, Window2d};
 
 type Lowered = Result<(), Unsupported>;
 
-pub(super) fn conv2d(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    steps: &Window2d,
-    activation: Activation,
-) -> Lowered {
+/// Whether the node is a layer with weights or a pool that reads float32. All other operators decide by their
+/// operands' types themselves.
+pub(super) fn takes(cx: &Lowering<'_>, node: &Node) -> bool {
+    let layer = matches!(
+        node.op,
+        Op::Conv2d { .. }
+            | Op::DepthwiseConv2d { .. }
+            | Op::TransposeConv2d { .. }
+            | Op::FullyConnected { .. }
+            | Op::AveragePool2d { .. }
+            | Op::MaxPool2d { .. }
+    );
+    layer && cx.input(node, 0).is_ok_and(|input| cx.value(input).dtype == DType::F32)
+}
+
+/// Lowers a node that [`takes`] names.
+pub(super) fn layer(cx: &mut Lowering<'_>, node: &Node, op: &Op) -> Lowered {
+    match op {
+        Op::Conv2d { window, activation, .. } => conv2d(cx, node, window, *activation),
+        Op::DepthwiseConv2d { window, activation, .. } => depthwise_conv2d(cx, node, window, *activation),
+        Op::TransposeConv2d { window, activation, .. } => transpose_conv2d(cx, node, window, *activation),
+        Op::FullyConnected { activation, asymmetric_inputs, .. } => {
+            fully_connected(cx, node, *activation, *asymmetric_inputs)
+        }
+        Op::AveragePool2d { window, size, activation } => {
+            pool(cx, node, window, *size, *activation, Kernel::AveragePoolF32)
+        }
+        Op::MaxPool2d { window, size, activation } => {
+            pool(cx, node, window, *size, *activation, Kernel::MaxPoolF32)
+        }
+        _ => unsupported("not an operator on float32"),
+    }
+}
+
+fn conv2d(cx: &mut Lowering<'_>, node: &Node, steps: &Window2d, activation: Activation) -> Lowered {
     let layer = Layer::of(cx, node)?;
-    let ([_, _, _, in_c], weights, out) = layer.images(cx)?;
+    let [[_, _, _, in_c], weights, out] = layer.images(cx)?;
     let [channels, rows, columns, depth] = weights;
-    if depth == 0 || in_c % depth != 0 || channels % (in_c / depth) != 0 {
+    if depth == 0 || !in_c.is_multiple_of(depth) || !channels.is_multiple_of(in_c / depth) {
         return unsupported(format!("weights of shape {weights:?} do not go with {in_c} input channels"));
     }
     layer.expect_channels(cx, channels, out[3])?;
@@ -42,16 +71,11 @@ pub(super) fn conv2d(
     )
 }
 
-pub(super) fn depthwise_conv2d(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    steps: &Window2d,
-    activation: Activation,
-) -> Lowered {
+fn depthwise_conv2d(cx: &mut Lowering<'_>, node: &Node, steps: &Window2d, activation: Activation) -> Lowered {
     let layer = Layer::of(cx, node)?;
-    let ([_, _, _, in_c], weights, out) = layer.images(cx)?;
+    let [[_, _, _, in_c], weights, out] = layer.images(cx)?;
     let [one, rows, columns, channels] = weights;
-    if one != 1 || in_c == 0 || channels % in_c != 0 {
+    if one != 1 || in_c == 0 || !channels.is_multiple_of(in_c) {
         return unsupported(format!("weights of shape {weights:?} do not go with {in_c} input channels"));
     }
     layer.expect_channels(cx, channels, out[3])?;
@@ -68,14 +92,9 @@ pub(super) fn depthwise_conv2d(
     )
 }
 
-pub(super) fn transpose_conv2d(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    steps: &Window2d,
-    activation: Activation,
-) -> Lowered {
+fn transpose_conv2d(cx: &mut Lowering<'_>, node: &Node, steps: &Window2d, activation: Activation) -> Lowered {
     let layer = Layer::of(cx, node)?;
-    let (input, weights, out) = layer.images(cx)?;
+    let [input, weights, out] = layer.images(cx)?;
     let [channels, rows, columns, depth] = weights;
     if depth != input[3] {
         return unsupported(format!(
@@ -92,19 +111,14 @@ pub(super) fn transpose_conv2d(
     layer.convolution(cx, steps, activation, &[], false, [kernel, kernel], macs)
 }
 
-pub(super) fn fully_connected(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    activation: Activation,
-    asymmetric: bool,
-) -> Lowered {
+fn fully_connected(cx: &mut Lowering<'_>, node: &Node, activation: Activation, asymmetric: bool) -> Lowered {
     let layer = Layer::of(cx, node)?;
     let weights = &cx.value(layer.weights).shape;
     let &[outputs, inputs] = weights.as_slice() else {
         return unsupported(format!("the weights must have two axes, not {weights:?}"));
     };
     let (in_len, out_len) = (cx.value(layer.input).elements(), cx.value(layer.output).elements());
-    if in_len == 0 || outputs == 0 || in_len % inputs != 0 || out_len != in_len / inputs * outputs {
+    if in_len == 0 || outputs == 0 || !in_len.is_multiple_of(inputs) || out_len != in_len / inputs * outputs {
         return unsupported(format!("weights of shape {weights:?} do not go with input and output"));
     }
     layer.expect_channels(cx, outputs, outputs)?;
@@ -165,13 +179,13 @@ impl Layer {
     }
 
     /// The shapes of input, weights and output, all of four axes.
-    fn images(&self, cx: &Lowering<'_>) -> Result<([usize; 4], [usize; 4], [usize; 4]), Unsupported> {
+    fn images(&self, cx: &Lowering<'_>) -> Result<[[usize; 4]; 3], Unsupported> {
         let (input, weights, output) =
             (images(cx, self.input)?, images(cx, self.weights)?, images(cx, self.output)?);
         if input[0] != output[0] {
             return unsupported("input and output differ in the number of images");
         }
-        Ok((input, weights, output))
+        Ok([input, weights, output])
     }
 
     /// Checks that weights, bias and output have as many channels.
@@ -252,26 +266,6 @@ impl Layer {
         .macs(macs);
         Ok(())
     }
-}
-
-pub(super) fn average_pool2d(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    steps: &Window2d,
-    size: [usize; 2],
-    activation: Activation,
-) -> Lowered {
-    pool(cx, node, steps, size, activation, Kernel::AveragePoolF32)
-}
-
-pub(super) fn max_pool2d(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    steps: &Window2d,
-    size: [usize; 2],
-    activation: Activation,
-) -> Lowered {
-    pool(cx, node, steps, size, activation, Kernel::MaxPoolF32)
 }
 
 fn pool(

@@ -66,6 +66,7 @@ pub(crate) fn lower(graph: &Graph) -> Result<Program, CompileError> {
 /// Lowers one node.
 fn lower_node(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
     match &node.op {
+        op if float::takes(cx, node) => float::layer(cx, node, op),
         Op::Binary { op, activation } => arith::binary(cx, node, *op, *activation),
         Op::Reduce { op, axes } => reduce::reduce(cx, node, *op, axes),
         Op::ArgMax { axis } => reduce::arg_min_max(cx, node, *axis, true),

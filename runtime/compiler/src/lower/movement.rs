@@ -5,6 +5,7 @@ use dunlin_artifact::{DType, Kernel, MAX_RANK, TensorId, op};
 use super::Lowering;
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{MirrorMode, Node, Op, StateId, ValueId};
+use crate::lut::{self, Quantized8};
 use crate::program::Storage;
 
 type Lowered = Result<(), Unsupported>;
@@ -351,15 +352,25 @@ fn join(
     let out_strides = strides(&out_shape);
     let contiguous = out_shape[..axis].iter().product::<usize>() == 1;
     let mut position = 0;
-    for (index, &from) in inputs.iter().enumerate() {
-        same_quantization(cx, from, to)?;
+    // An input that is there twice, or of which another input is a view, must keep memory of its own: it could not
+    // be copied from one part of the output to another.
+    let tensors: Vec<TensorId> = inputs.iter().map(|&input| cx.tensor(input)).collect();
+    let roots: Vec<TensorId> = tensors.iter().map(|&input| cx.program.root(input).0).collect();
+    let unshared = |root: TensorId| roots.iter().filter(|&&other| other == root).count() == 1;
+    for &from in inputs {
         let shape = shape_of(cx, from);
-        let input = cx.tensor(from);
+        let rescaled = rescaled(cx, from, to)?;
+        let input = match rescaled {
+            Some(input) => input,
+            None => {
+                same_quantization(cx, from, to)?;
+                cx.tensor(from)
+            }
+        };
         let offset = position as i64 * out_strides[axis];
         position += shape[axis];
         let temporary = matches!(cx.program.tensors[usize::from(input)].storage, Storage::Temporary);
-        let free =
-            temporary && !cx.graph.is_input(from) && !inputs[..index].contains(&from) && input != output;
+        let free = rescaled.is_some() || (temporary && !cx.graph.is_input(from) && unshared(input));
         if contiguous && free {
             let offset = offset as usize * cx.value(to).dtype.size();
             cx.program.tensors[usize::from(input)].storage = Storage::View { of: output, offset };
@@ -370,6 +381,22 @@ fn join(
         emit(cx, input, output, &movement)?;
     }
     Ok(())
+}
+
+/// An operand of a uint8 concatenation at the output's scale and zero point, if its own differ: such models may
+/// mix them.
+fn rescaled(cx: &mut Lowering<'_>, from: ValueId, to: ValueId) -> Result<Option<TensorId>, Unsupported> {
+    let (source, target) = (cx.value(from), cx.value(to));
+    if !source.was_unsigned || !target.was_unsigned || source.quant == target.quant {
+        return Ok(None);
+    }
+    let (Some(old), Some(new)) = (Quantized8::of(source), Quantized8::of(target)) else { return Ok(None) };
+    let table = lut::concatenated(old, new)?;
+    let table = cx.constant(DType::U8, &[table.len()], &table);
+    let input = cx.tensor(from);
+    let output = cx.add(source.dtype, &source.shape, (new.scale, new.zero_point), Storage::Temporary);
+    cx.emit(Kernel::Lut8, &op::Lut8 { input, output, table }, &[input], &[output]);
+    Ok(Some(output))
 }
 
 pub(super) fn split(cx: &mut Lowering<'_>, node: &Node, axis: usize) -> Lowered {

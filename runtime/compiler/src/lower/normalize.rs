@@ -2,8 +2,9 @@
 
 use dunlin_artifact::{Kernel, op};
 
-use super::softmax::{quantization, same_shape};
-use super::Lowering;
+use super::arith::quantization;
+use super::softmax::same_shape;
+use super::{Lowering, float};
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{DType, Node};
 
@@ -19,9 +20,7 @@ pub(super) fn l2_normalization(cx: &mut Lowering<'_>, node: &Node) -> Result<(),
             cx.emit(Kernel::L2NormI8, &params, &[input], &[output]).in_place(input, output);
             Ok(())
         }
-        (DType::F32, DType::F32) => super::float::l2_normalization(cx, node),
-        (from, to) => {
-            unsupported(format!("{from} to {to} is not supported; int8 to int8 and float32 are"))
-        }
+        (DType::F32, DType::F32) => float::l2_normalization(cx, node),
+        (from, to) => unsupported(format!("{from} to {to} is not supported; int8 to int8 and float32 are")),
     }
 }

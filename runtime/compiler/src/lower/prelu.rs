@@ -2,8 +2,9 @@
 
 use dunlin_artifact::{Kernel, op};
 
-use super::softmax::{quantization, same_shape};
-use super::Lowering;
+use super::arith::quantization;
+use super::softmax::same_shape;
+use super::{Lowering, float};
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{DType, Node};
 use crate::quantize::{factor, prelu_factors};
@@ -14,7 +15,7 @@ pub(super) fn prelu(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupporte
     let kernel = match types {
         (DType::I8, DType::I8, DType::I8) => Kernel::PreluI8,
         (DType::I16, DType::I8, DType::I16) => Kernel::PreluI16,
-        (DType::F32, DType::F32, DType::F32) => return super::float::prelu(cx, node),
+        (DType::F32, DType::F32, DType::F32) => return float::prelu(cx, node),
         (from, by, to) => {
             return unsupported(format!(
                 "{from} by {by} to {to} is not supported; int8 by int8, int16 by int8 and float32 are"

@@ -2,7 +2,8 @@
 
 use dunlin_artifact::{Kernel, op};
 
-use super::Lowering;
+use super::arith::quantization;
+use super::{Lowering, float};
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{DType, Node, ValueId};
 use crate::quantize::{factor, log_softmax_scaling, softmax_scaling, softmax_scaling_i16};
@@ -39,7 +40,7 @@ pub(super) fn softmax(cx: &mut Lowering<'_>, node: &Node, beta: f32) -> Result<(
             cx.emit(Kernel::SoftmaxI16, &op::SoftmaxI16 { input, output, factor }, &[input], &[output])
                 .in_place(input, output);
         }
-        (DType::F32, DType::F32) => return super::float::softmax(cx, node, beta),
+        (DType::F32, DType::F32) => return float::softmax(cx, node, beta),
         (from, to) => {
             return unsupported(format!(
                 "{from} to {to} is not supported; int8 to int8 or int16, int16 and float32 are"
@@ -78,19 +79,9 @@ pub(super) fn log_softmax(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsu
             cx.emit(Kernel::LogSoftmaxI8, &params, &[input], &[output]).in_place(input, output);
             Ok(())
         }
-        (DType::F32, DType::F32) => super::float::log_softmax(cx, node),
-        (from, to) => {
-            unsupported(format!("{from} to {to} is not supported; int8 to int8 and float32 are"))
-        }
+        (DType::F32, DType::F32) => float::log_softmax(cx, node),
+        (from, to) => unsupported(format!("{from} to {to} is not supported; int8 to int8 and float32 are")),
     }
-}
-
-/// Scale and zero point, which must be there.
-pub(super) fn quantization(cx: &Lowering<'_>, id: ValueId) -> Result<(f32, i32), Unsupported> {
-    let value = cx.value(id);
-    value.scale_and_zero_point().ok_or_else(|| {
-        Unsupported::new(format!("{} needs one scale and one zero point for the whole tensor", value.describe()))
-    })
 }
 
 /// Checks the quantization that an operator prescribes for its output; `tolerance` is relative.

@@ -3,8 +3,8 @@
 use dunlin_artifact::op::{self, FunctionI16};
 use dunlin_artifact::{DType, Kernel};
 
-use super::softmax::quantization;
-use super::{Lowering, movement};
+use super::arith::quantization;
+use super::{Lowering, float, movement};
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{Node, UnaryOp, ValueId};
 use crate::lut::{self, Quantized8, Table};
@@ -25,7 +25,7 @@ pub(super) fn unary(cx: &mut Lowering<'_>, node: &Node, op: UnaryOp) -> Result<(
             look_up(cx, node, from, to, &table)
         }
         (DType::I16, DType::I16) => unary_i16(cx, from, to, op),
-        (DType::F32, DType::F32) => super::float::unary(cx, node, op),
+        (DType::F32, DType::F32) => float::unary(cx, node, op),
         (from, to) => {
             unsupported(format!("{from} to {to} is not supported; int8, int16 and float32 to the same are"))
         }
@@ -89,8 +89,7 @@ fn unary_i16(cx: &mut Lowering<'_>, from: ValueId, to: ValueId, op: UnaryOp) -> 
         return unsupported("int16 needs zero points of 0");
     }
     let leaky_relu = |alpha: f32| {
-        let (positive, negative, negate) =
-            leaky_relu_factors(DType::I16, alpha, input_scale, output_scale)?;
+        let (positive, negative, negate) = leaky_relu_factors(DType::I16, alpha, input_scale, output_scale)?;
         let (positive, negative) = (factor(positive), factor(negative));
         Ok::<_, Unsupported>(FunctionI16::LeakyRelu {
             input_zero_point,

@@ -108,11 +108,9 @@ pub(crate) fn max_pool_f32(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), 
     pool(cx, body, float::max_pool)
 }
 
-fn pool(
-    cx: &mut Context<'_, '_>,
-    body: &[u8],
-    kernel: fn(&WindowOp, &[f32], &mut [f32]) -> Result<(), KernelError>,
-) -> Result<(), RunError> {
+type Pool = fn(&WindowOp, &[f32], &mut [f32]) -> Result<(), KernelError>;
+
+fn pool(cx: &mut Context<'_, '_>, body: &[u8], kernel: Pool) -> Result<(), RunError> {
     let p: op::PoolF32 = decode(body)?;
     let window = window(cx, &p.window, p.input, p.output, p.size, Channels::Separate)?;
     let params = WindowOp { window, clamp: Clamp { min: p.min, max: p.max } };

@@ -51,7 +51,8 @@ impl<'a> Importer<'a> {
         let value = self.graph.values[id].clone();
         let bytes = value.bytes();
         let zero_point = value.quant.as_ref().and_then(|quant| quant.zero_points.first()).copied().unwrap_or(0);
-        let initial = (value.dtype == DType::I8 && zero_point != 0).then(|| vec![zero_point as u8; bytes].into());
+        let fill = if value.dtype == DType::I8 { zero_point as u8 } else { 0 };
+        let initial = Some(vec![fill; bytes].into());
         let (name, dtype, shape, quant) = (value.name, value.dtype, value.shape, value.quant);
         self.graph.states.push(State { name, dtype, shape, quant, initial });
         let state = self.graph.states.len() - 1;
