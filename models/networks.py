@@ -6,11 +6,10 @@ from tf_keras import Model, Sequential, callbacks, losses, optimizers
 from tf_keras import layers as L
 
 
-def fit(model, x, y, epochs, seed, loss=None, rate=3e-3, batch=64):
-    """Trains with a learning rate that falls to zero; a fixed seed gives the same model on the same machine."""
+def fit(build, x, y, epochs, seed, loss=None, rate=3e-3, batch=64):
+    """Builds and trains a network; the learning rate falls to zero. One seed gives one model on one machine."""
     tf.keras.utils.set_random_seed(seed)
-    # New weights, so that the seed alone decides.
-    model = model()
+    model = build()
     steps = epochs * -(-len(x) // batch)
     schedule = optimizers.schedules.CosineDecay(rate, steps)
     loss = loss or losses.SparseCategoricalCrossentropy()
@@ -67,7 +66,8 @@ def vibration_autoencoder():
 
 def digits_lstm():
     """Reads a digit row by row."""
-    return Sequential([L.Input((8, 8)), L.LSTM(16, return_sequences=True), L.Flatten(), L.Dense(10), L.Softmax()])
+    layers = [L.Input((8, 8, 1)), L.Reshape((8, 8)), L.LSTM(16, return_sequences=True)]
+    return Sequential([*layers, L.Flatten(), L.Dense(10), L.Softmax()])
 
 
 def digits_cnn():

@@ -77,7 +77,9 @@ impl Element {
             return Ok(element);
         }
         if descr.starts_with('>') {
-            return Err(format!("has big-endian elements ({descr}); store it with x.astype(x.dtype.newbyteorder('<'))"));
+            return Err(format!(
+                "has big-endian elements ({descr}); store it with x.astype(x.dtype.newbyteorder('<'))"
+            ));
         }
         let names: Vec<String> = known().map(|element| element.to_string()).collect();
         Err(format!("has elements of type {descr:?}; supported are {}", names.join(", ")))
@@ -149,7 +151,9 @@ impl Array {
         if expected != Some(data.len()) {
             let expected = expected.map_or("more than a file can hold".into(), |bytes| bytes.to_string());
             let found = data.len();
-            return Err(format!("states {element} {shape:?}, {expected} bytes of data, but has {found}; it is damaged"));
+            return Err(format!(
+                "states {element} {shape:?}, {expected} bytes of data, but has {found}; it is damaged"
+            ));
         }
         let bytes = if fortran_order { to_c_order(data, element.size(), &shape) } else { data.to_vec() };
         Ok(Array { element, shape, bytes })
@@ -159,7 +163,8 @@ impl Array {
     pub(crate) fn to_npy(&self) -> Vec<u8> {
         let axes: String = self.shape.iter().map(|dim| format!("{dim}, ")).collect();
         // Python writes a tuple of one as `(3,)` and longer ones without the last comma; it reads both.
-        let dict = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}", self.element.descr());
+        let dict =
+            format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}", self.element.descr());
         let prefix = MAGIC.len() + 4;
         // The data begins at a multiple of 64, the header ends with a line feed.
         let padded = (prefix + dict.len() + 1).next_multiple_of(64) - prefix;
@@ -289,7 +294,10 @@ mod tests {
     #[test]
     fn what_numpy_writes_is_read() {
         // numpy.save of numpy.arange(6, dtype="int16").reshape(2, 3).
-        let file = npy("{'descr': '<i2', 'fortran_order': False, 'shape': (2, 3), }   \n", &[0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0]);
+        let file = npy(
+            "{'descr': '<i2', 'fortran_order': False, 'shape': (2, 3), }   \n",
+            &[0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0],
+        );
         let array = Array::from_npy(&file).unwrap();
         assert_eq!(array.shape, [2, 3]);
         assert_eq!(array.reals().collect::<Vec<_>>(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
@@ -304,7 +312,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_with_a_reason() {
-        let dict = |descr: &str, shape: &str| format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n");
+        let dict = |descr: &str, shape: &str| {
+            format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n")
+        };
         let cases = [
             (npy(&dict("'>f4'", "(1,)"), &[0; 4]), "big-endian"),
             (npy(&dict("'<c8'", "(1,)"), &[0; 8]), "supported are int8, uint8"),

@@ -38,7 +38,9 @@ struct Cli {
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => match cli.command.run() {
-            Ok(outcome) => outcome.print(cli.json).map_or(ExitCode::SUCCESS, |failure| report(&failure, false)),
+            Ok(outcome) => {
+                outcome.print(cli.json).map_or(ExitCode::SUCCESS, |failure| report(&failure, false))
+            }
             Err(failure) => report(&failure, cli.json),
         },
         Err(error) => report_usage(&error),

@@ -16,7 +16,8 @@ pub(crate) struct Confusion {
 impl Confusion {
     /// Counts pairs of label and prediction.
     pub(crate) fn of(pairs: &[(usize, usize)]) -> Self {
-        let classes: BTreeSet<usize> = pairs.iter().flat_map(|&(label, predicted)| [label, predicted]).collect();
+        let classes: BTreeSet<usize> =
+            pairs.iter().flat_map(|&(label, predicted)| [label, predicted]).collect();
         let classes: Vec<usize> = classes.into_iter().collect();
         let mut counts = vec![vec![0; classes.len()]; classes.len()];
         for (label, predicted) in pairs {

@@ -131,7 +131,9 @@ fn ports(artifact: &Artifact<'_>, manifest: &Manifest<'_>) -> (Vec<Port>, Vec<Po
     let outputs_named = artifact.outputs().enumerate();
     (
         inputs_named.map(|(i, tensor)| Port { name: name(i, format!("in_{i}")), tensor }).collect(),
-        outputs_named.map(|(i, tensor)| Port { name: name(inputs + i, format!("out_{i}")), tensor }).collect(),
+        outputs_named
+            .map(|(i, tensor)| Port { name: name(inputs + i, format!("out_{i}")), tensor })
+            .collect(),
     )
 }
 

@@ -71,10 +71,17 @@ impl Plan {
         let events: Vec<_> = entering.chain(events).chain(leaving).collect();
 
         let state_len = artifact.state_len();
-        let cuts: BTreeSet<usize> =
-            events.iter().filter_map(|&(_, _, id)| arena_range(artifact, id)).flat_map(|(a, b)| [a, b]).collect();
-        let cuts: Vec<usize> =
-            cuts.into_iter().chain([state_len, artifact.arena_len()]).collect::<BTreeSet<_>>().into_iter().collect();
+        let cuts: BTreeSet<usize> = events
+            .iter()
+            .filter_map(|&(_, _, id)| arena_range(artifact, id))
+            .flat_map(|(a, b)| [a, b])
+            .collect();
+        let cuts: Vec<usize> = cuts
+            .into_iter()
+            .chain([state_len, artifact.arena_len()])
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let mut pieces: Vec<Piece> = cuts
             .windows(2)
             .filter(|cut| cut[0] >= state_len)
@@ -230,7 +237,10 @@ mod tests {
 
     #[test]
     fn a_result_in_the_place_of_its_operand_begins_where_that_one_ends() {
-        assert_eq!(piece(&[(0, true, 1), (3, false, 1), (3, true, 2), (9, false, 2)]), [(1, 0, 3), (2, 3, 9)]);
+        assert_eq!(
+            piece(&[(0, true, 1), (3, false, 1), (3, true, 2), (9, false, 2)]),
+            [(1, 0, 3), (2, 3, 9)]
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_artifact::op::{Operands, operands};
-use dunlin_artifact::{Artifact, Kernel, Place, TensorId};
+use dunlin_artifact::op::{self, Operands, operands};
+use dunlin_artifact::{Artifact, Instruction, Kernel, Place, TensorId};
 use serde::Serialize;
 
 use crate::model::kernel_name;
@@ -38,10 +38,9 @@ pub(crate) struct KernelReport {
 
 /// The instructions in order.
 pub(crate) fn instructions(artifact: &Artifact<'_>) -> Vec<InstructionReport> {
-    let explain = |(index, instruction): (usize, dunlin_artifact::Instruction<'_>)| {
+    let explain = |(index, instruction): (usize, Instruction<'_>)| {
         let operands = operands(&instruction);
-        let kernel = Kernel::from_code(instruction.kernel);
-        let macs = kernel.zip(operands.as_ref()).and_then(|(kernel, operands)| macs(artifact, kernel, operands));
+        let macs = operands.as_ref().and_then(|operands| macs(artifact, &instruction, operands));
         let result = operands.as_ref().and_then(|operands| artifact.tensor(*operands.writes.first()?));
         InstructionReport {
             index,
@@ -67,15 +66,16 @@ pub(crate) fn by_kernel(instructions: &[InstructionReport]) -> Vec<KernelReport>
 }
 
 /// Multiply-accumulates of an instruction with weights, from the shapes of its tensors.
-fn macs(artifact: &Artifact<'_>, kernel: Kernel, operands: &Operands) -> Option<u64> {
+fn macs(artifact: &Artifact<'_>, instruction: &Instruction<'_>, operands: &Operands) -> Option<u64> {
     let tensor = |list: &[TensorId], at: usize| artifact.tensor(*list.get(at)?);
     let elements = |tensor: dunlin_artifact::Tensor| tensor.elements() as u64;
     let (input, output) = (tensor(&operands.reads, 0)?, tensor(&operands.writes, 0)?);
     let weights = tensor(&operands.reads, 1);
     let axis = |axis: usize| weights.and_then(|weights| weights.shape().get(axis).copied()).map(u64::from);
+    let last_axis = weights.and_then(|weights| weights.shape().last().copied()).map(u64::from);
     // Weights per element of `count` channels.
     let per = |count: Option<u64>| elements(weights?).checked_div(count?);
-    match kernel {
+    match Kernel::from_code(instruction.kernel)? {
         Kernel::Conv2dI8 | Kernel::Conv2dI16 | Kernel::Conv2dF32 | Kernel::Conv2dHybrid => {
             elements(output).checked_mul(per(axis(0))?)
         }
@@ -89,6 +89,21 @@ fn macs(artifact: &Artifact<'_>, kernel: Kernel, operands: &Operands) -> Option<
         Kernel::TransposeConvI8 | Kernel::TransposeConvI16 | Kernel::TransposeConvF32 => {
             elements(input).checked_mul(per(axis(3))?)
         }
+        Kernel::LstmI8 | Kernel::LstmI16 | Kernel::LstmF32 => {
+            // For every step all weights of the input and all of the recurrence.
+            let recurrent = elements(tensor(&operands.reads, 2)?);
+            elements(input).checked_div(last_axis?)?.checked_mul(elements(weights?) + recurrent)
+        }
+        Kernel::SvdfI8 | Kernel::SvdfF32 => {
+            let time = elements(tensor(&operands.reads, 2)?);
+            elements(input).checked_div(last_axis?)?.checked_mul(elements(weights?) + time)
+        }
+        // Real and imaginary part of every bin; a weight and what it leaves for the next channel.
+        Kernel::SignalEnergy => {
+            let body: op::SignalEnergy = postcard::from_bytes(instruction.body).ok()?;
+            Some(2 * u64::from(body.end.checked_sub(body.start)?))
+        }
+        Kernel::SignalFilterBank => elements(weights?).checked_mul(2),
         _ => None,
     }
 }

@@ -73,7 +73,9 @@ impl Arrays {
         } else {
             Err("is neither an .npy nor an .npz file".into())
         };
-        arrays.map_err(|error| Failure::new(error).file(path).way_out("numpy.save and numpy.savez write such files"))
+        arrays.map_err(|error| {
+            Failure::new(error).file(path).way_out("numpy.save and numpy.savez write such files")
+        })
     }
 
     /// One array for every input, in the model's order.
@@ -83,7 +85,9 @@ impl Arrays {
             (Arrays::One(_), _) => {
                 let message = format!("holds one array, but the model has {} inputs", inputs.len());
                 let names = list(inputs.iter().map(|input| &input.name));
-                return Err(Failure::new(message).way_out(format!("give an .npz file with arrays named {names}")));
+                return Err(
+                    Failure::new(message).way_out(format!("give an .npz file with arrays named {names}"))
+                );
             }
             (Arrays::Named(named), _) => named,
         };
@@ -119,7 +123,10 @@ impl Samples {
             return Err(Failure::new("has no inputs, so samples mean nothing to it").file(model.path));
         }
         let fits = |layout: &Layout| {
-            arrays.iter().zip(&model.inputs).all(|(array, input)| input.accepts(&array.shape, *layout).is_some())
+            arrays
+                .iter()
+                .zip(&model.inputs)
+                .all(|(array, input)| input.accepts(&array.shape, *layout).is_some())
         };
         let Some(&layout) = layouts.iter().find(|layout| fits(layout)) else {
             let wanted = layouts.first().copied().unwrap_or(Layout::Samples);
@@ -140,7 +147,9 @@ impl Samples {
                     "input {} begins with axes {found:?}, input {} with {wanted:?}",
                     input.name, model.inputs[0].name
                 );
-                return Err(refuse(Failure::new(message).way_out("give all inputs the same number of samples")));
+                return Err(refuse(
+                    Failure::new(message).way_out("give all inputs the same number of samples"),
+                ));
             }
             feeds.push(Feed::new(array, input, quantize).map_err(refuse)?);
         }
@@ -238,7 +247,8 @@ impl Port {
 
 /// Says what shape is expected, and which flag would help.
 fn wrong_shape(model: &Model<'_>, arrays: &[Array], layout: Layout) -> Failure {
-    let wrong = arrays.iter().zip(&model.inputs).find(|(array, input)| input.accepts(&array.shape, layout).is_none());
+    let wrong =
+        arrays.iter().zip(&model.inputs).find(|(array, input)| input.accepts(&array.shape, layout).is_none());
     let Some((array, input)) = wrong else {
         return Failure::new("the arrays' shapes do not agree with one another");
     };
@@ -269,14 +279,18 @@ impl Feed {
         };
         let is_float = array.element == Element::Tensor(DType::F32);
         if !direct && !(quantize && is_float && conversion.is_some()) {
-            let message =
-                format!("the array for input {} is {}; expected is {}", input.name, array.element, input.type_text());
+            let message = format!(
+                "the array for input {} is {}; expected is {}",
+                input.name,
+                array.element,
+                input.type_text()
+            );
             let way_out = match (array.element, &conversion) {
-                (Element::Float64, Some(_)) => {
-                    "store real values with x.astype('float32') and add --quantize-input".to_owned()
-                }
                 (_, Some(_)) if is_float => "add --quantize-input to quantize real values".to_owned(),
-                _ => format!("store it with x.astype('{dtype}')"),
+                (_, Some(_)) => {
+                    format!("store raw {dtype} values, or real values as float32 and add --quantize-input")
+                }
+                (_, None) => format!("store it with x.astype('{dtype}')"),
             };
             return Err(Failure::new(message).way_out(way_out));
         }

@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use wait_timeout::ChildExt;
 
 use crate::elf::Image;
-use crate::models::{self, Model};
+use crate::models::{self, Artifact, Compiler, Model};
 use crate::project::Project;
 use crate::setup::{Need, Tools, counting_plugin};
 
@@ -93,6 +93,9 @@ pub(crate) fn parse_cpu(name: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("known are {}", Vec::from_iter(known).join(", ")))
 }
 
+/// The CPU for models that do not run on every one.
+const USUAL: &str = "m4";
+
 /// What one run of one model on one CPU showed.
 struct Measurement {
     /// Instructions of one inference.
@@ -102,7 +105,6 @@ struct Measurement {
     /// What the firmware printed, by key.
     printed: BTreeMap<String, u64>,
     image: Image,
-    artifact_bytes: u64,
 }
 
 /// Runs the chosen models on the chosen CPUs; a sentence that says how many.
@@ -111,47 +113,40 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
         tools.need(need)?;
     }
     let models = chosen_models(project, &options.model)?;
-    let cpus: Vec<&Cpu> =
-        CPUS.iter().filter(|cpu| options.cpu.is_empty() || options.cpu.contains(&cpu.name)).collect();
-
+    let compiler = Compiler::new(project)?;
     let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header([
-        "model",
-        "cpu",
-        "instructions",
-        "load",
-        "arena",
-        "stack",
-        "code",
-        "constants",
-        "artifact",
-        "flash",
-        "golden",
-    ]);
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(COLUMNS);
+    table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     let mut failures = Vec::new();
+    let mut images = 0;
     for model in &models {
-        let artifact = models::compile(project, model)?;
-        for cpu in &cpus {
+        let artifact = compiler.compile(model)?;
+        for cpu in CPUS.iter().filter(|cpu| is_chosen(options, model, cpu)) {
+            images += 1;
             match measure(project, &artifact, cpu) {
-                Ok(measurement) => table.add_row(row(&model.name, cpu, &measurement)),
+                Ok(measurement) => table.add_row(row(model, &artifact, cpu, &measurement)),
                 Err(e) => {
-                    eprintln!("{} on {}: {e:#}", model.name, cpu.name);
+                    println!("{} on {}: {e:#}", model.name, cpu.name);
                     failures.push(format!("{} on {}", model.name, cpu.name));
                     table.add_row([model.name.as_str(), cpu.name, "FAILED"])
                 }
             };
         }
     }
-    println!("{table}");
-    fs::write(project.folder("reports")?.join("firmware.md"), format!("{table}\n"))?;
+    println!("{table}\n{LEGEND}");
+    fs::write(project.folder("reports")?.join("firmware.md"), format!("{table}\n\n{LEGEND}\n"))?;
     if !failures.is_empty() {
-        bail!("{} of {} images failed: {}", failures.len(), models.len() * cpus.len(), failures.join(", "));
+        bail!("{} of {images} images failed: {}", failures.len(), failures.join(", "));
     }
-    Ok(format!("{} models on {} CPUs", models.len(), cpus.len()))
+    Ok(format!("{} models in {images} images, all golden vectors equal", models.len()))
+}
+
+/// Without a choice of CPUs, models of minor interest run on one only.
+fn is_chosen(options: &Options, model: &Model, cpu: &Cpu) -> bool {
+    match options.cpu.as_slice() {
+        [] => model.everywhere || !options.model.is_empty() || cpu.name == USUAL,
+        cpus => cpus.contains(&cpu.name),
+    }
 }
 
 /// The models with these names, or all.
@@ -164,31 +159,54 @@ pub(crate) fn chosen_models(project: &Project, names: &[String]) -> Result<Vec<M
     Ok(all.into_iter().filter(|model| names.is_empty() || names.contains(&model.name)).collect())
 }
 
-fn row(model: &str, cpu: &Cpu, m: &Measurement) -> [String; 11] {
+const COLUMNS: [&str; 12] = [
+    "model",
+    "cpu",
+    "instructions",
+    "per MAC",
+    "load",
+    "arena",
+    "stack",
+    "code",
+    "constants",
+    "artifact",
+    "flash",
+    "golden",
+];
+
+const LEGEND: &str = "instructions: of one inference; load: of parsing the artifact and starting a session; \
+    arena, stack (high-water mark), code (.text), constants (all else in flash but the artifact), artifact \
+    and flash (their sum): bytes; golden: golden vectors whose outputs were equal on the device";
+
+fn row(model: &Model, artifact: &Artifact, cpu: &Cpu, m: &Measurement) -> [String; COLUMNS.len()] {
     let flash = m.image.flash_bytes();
     let code = m.image.flash.get(".text").copied().unwrap_or_default();
-    let constants = flash - code - m.artifact_bytes;
-    let printed = |key: &str| m.printed.get(key).map_or("?".into(), |value| value.to_string());
+    let printed = |key: &str| m.printed.get(key).map_or("?".into(), u64::to_string);
+    let per_mac = match artifact.macs {
+        0 => String::new(),
+        macs => format!("{:.2}", m.inference as f64 / macs as f64),
+    };
     [
-        model.into(),
+        model.name.clone(),
         cpu.name.into(),
         m.inference.to_string(),
+        per_mac,
         m.load.to_string(),
         printed("arena"),
         printed("stack"),
         code.to_string(),
-        constants.to_string(),
-        m.artifact_bytes.to_string(),
+        (flash - code - artifact.bytes).to_string(),
+        artifact.bytes.to_string(),
         flash.to_string(),
         format!("{} equal", printed("equal")),
     ]
 }
 
 /// Builds the firmware with this artifact; the image's path.
-pub(crate) fn build(project: &Project, artifact: &Path, cpu: &Cpu) -> Result<PathBuf> {
+pub(crate) fn build(project: &Project, artifact: &Path, cpu: &Cpu, features: &str) -> Result<PathBuf> {
     let _folder = project.shell.push_dir("firmware-examples/cortex-m");
     project
-        .cargo(&["build", "--quiet", "--release", "--target", cpu.target])
+        .cargo(&["build", "--quiet", "--release", "--target", cpu.target, "--features", features])
         .env("RUSTFLAGS", format!("-Ctarget-cpu={}", cpu.target_cpu))
         .env("DUNLIN_ARTIFACT", artifact)
         .env("DUNLIN_BOARD", cpu.board)
@@ -197,29 +215,37 @@ pub(crate) fn build(project: &Project, artifact: &Path, cpu: &Cpu) -> Result<Pat
     Ok(project.target.join(cpu.target).join("release/dunlin-cortex-m"))
 }
 
-fn measure(project: &Project, artifact: &Path, cpu: &Cpu) -> Result<Measurement> {
-    let image = build(project, artifact, cpu)?;
+fn measure(project: &Project, artifact: &Artifact, cpu: &Cpu) -> Result<Measurement> {
+    let image = build(project, &artifact.file, cpu, "")?;
     let folder = project.folder("firmware")?;
     let (log, counts) = (folder.join("output.txt"), folder.join("counts.txt"));
-    emulate(project, &image, cpu, &log, &counts)?;
+    if let Err(failure) = emulate(project, &image, cpu, &log, &counts) {
+        // Once more with the code that puts errors into words, which the measured image does not carry.
+        let image = build(project, &artifact.file, cpu, "explain")?;
+        return Err(emulate(project, &image, cpu, &log, &counts).err().unwrap_or(failure));
+    }
+    let (load, inference) = regions(&fs::read_to_string(&counts)?)?;
+    let printed = numbers(&fs::read_to_string(&log)?);
+    Ok(Measurement { inference, load, printed, image: Image::read(&image)? })
+}
 
-    let printed = fs::read_to_string(&log)?
-        .lines()
-        .filter_map(|line| {
-            let (key, value) = line.split_once(' ')?;
-            Some((key.to_owned(), value.parse().ok()?))
-        })
-        .collect();
-    // The firmware counts the loading first, then one run per golden vector.
-    let counts = fs::read_to_string(&counts)?;
-    let mut regions = counts.lines().filter_map(|line| line.strip_prefix("region ")).map(|line| {
-        let instructions = line.split_whitespace().nth(2).and_then(|n| n.parse::<u64>().ok());
-        instructions.with_context(|| format!("unexpected line of the counting plugin: {line}"))
+/// The lines of the firmware's output that are a word and a number.
+fn numbers(output: &str) -> BTreeMap<String, u64> {
+    let number = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key.to_owned(), value.parse().ok()?))
+    };
+    output.lines().filter_map(number).collect()
+}
+
+/// Instructions of the firmware's two counted regions: loading, and one inference.
+fn regions(counts: &str) -> Result<(u64, u64)> {
+    let mut regions = counts.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("region ")?.split(' ');
+        words.nth(2)?.parse::<u64>().ok()
     });
-    let mut next = || regions.next().context("the firmware ran fewer counted regions than expected")?;
-    let (load, inference) = (next()?, next()?);
-    let artifact_bytes = fs::metadata(artifact)?.len();
-    Ok(Measurement { inference, load, printed, image: Image::read(&image)?, artifact_bytes })
+    let both = regions.next().zip(regions.next());
+    both.with_context(|| format!("the counting plugin did not see two regions:\n{counts}"))
 }
 
 /// Runs an image to its end, which must be a success within the time limit.
@@ -246,4 +272,23 @@ fn emulate(project: &Project, image: &Path, cpu: &Cpu, log: &Path, counts: &Path
         }
     };
     bail!("{problem}; it printed:\n{}", fs::read_to_string(log).unwrap_or_default().trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{numbers, regions};
+
+    #[test]
+    fn the_counted_regions_are_loading_and_inference() {
+        let counts = "region 0 insns 20583\nregion 1 insns 24609045\ntotal insns 35000000\n";
+        assert_eq!(regions(counts).unwrap(), (20_583, 24_609_045));
+        assert!(regions("region 0 insns 20583\ntotal insns 5\n").is_err());
+    }
+
+    #[test]
+    fn words_with_a_number_are_read_and_all_else_is_skipped() {
+        let numbers = numbers("arena 16000\nstack 1524\nhello\nequal two\n");
+        assert_eq!(numbers.get("arena"), Some(&16_000));
+        assert_eq!(numbers.len(), 2);
+    }
 }

@@ -1,7 +1,7 @@
 //! The models that the firmware runs, and their artifacts.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use xshell::cmd;
@@ -11,6 +11,10 @@ use crate::project::Project;
 /// The models of MLPerf Tiny, which live in the larger set outside of the repository.
 const MLPERF_TINY: [&str; 4] = ["kws_ref_int8", "ic_resnet8_int8", "vww_96_int8", "ad01_int8"];
 
+/// The repository's own models for the same four tasks; its others show further kernels.
+const OWN_TASKS: [&str; 4] =
+    ["keyword_dscnn_int8", "digits_resnet_int8", "shapes_mobilenet_int8", "vibration_autoencoder_int8"];
+
 /// A model to run on the device.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
@@ -18,6 +22,16 @@ pub(crate) struct Model {
     pub(crate) name: String,
     /// The TensorFlow Lite file.
     pub(crate) file: PathBuf,
+    /// Whether to run it on every CPU, or only on one.
+    pub(crate) everywhere: bool,
+}
+
+/// A compiled model.
+pub(crate) struct Artifact {
+    pub(crate) file: PathBuf,
+    pub(crate) bytes: u64,
+    /// Multiply-accumulates of one run.
+    pub(crate) macs: u64,
 }
 
 /// The larger set of models: `DUNLIN_MODELS`, or the folder beside the checkout; `None` where there is none.
@@ -38,37 +52,64 @@ pub(crate) fn reference_set(project: &Project) -> Result<Option<PathBuf>> {
 /// The repository's own models, and those of MLPerf Tiny where they are.
 pub(crate) fn list(project: &Project) -> Result<Vec<Model>> {
     let own = project.root.join("models");
-    let mut models: Vec<Model> = project
-        .shell
-        .read_dir(&own)
-        .with_context(|| format!("no models in {}", own.display()))?
-        .iter()
+    let own = project.shell.read_dir(&own).with_context(|| format!("no models in {}", own.display()))?;
+    let mut models: Vec<Model> = own
+        .into_iter()
         .filter(|file| file.extension().is_some_and(|e| e == "tflite"))
-        .filter_map(|file| Some(Model { name: file.file_stem()?.to_str()?.to_owned(), file: file.clone() }))
+        .filter_map(|file| {
+            let name = file.file_stem()?.to_str()?.to_owned();
+            Some(Model { everywhere: OWN_TASKS.contains(&name.as_str()), name, file })
+        })
         .collect();
     if let Some(set) = reference_set(project)? {
         models.extend(
             MLPERF_TINY
                 .iter()
-                .map(|name| Model { name: (*name).into(), file: set.join(format!("models/{name}.tflite")) })
+                .map(|name| Model {
+                    name: (*name).into(),
+                    file: set.join(format!("models/{name}.tflite")),
+                    everywhere: true,
+                })
                 .filter(|model| model.file.is_file()),
         );
     }
     Ok(models)
 }
 
-/// Compiles a model; the artifact's path.
-pub(crate) fn compile(project: &Project, model: &Model) -> Result<PathBuf> {
-    let artifact = project.folder("artifacts")?.join(&model.name).with_extension("dunlin");
-    let dunlin = command_line(project)?;
-    let file = &model.file;
-    cmd!(project.shell, "{dunlin} compile {file} -o {artifact}").ignore_stdout().run()?;
-    Ok(artifact)
+/// Compiles models with the `dunlin` program.
+pub(crate) struct Compiler<'p> {
+    project: &'p Project,
+    program: PathBuf,
+    folder: PathBuf,
 }
 
-/// The `dunlin` program, built when it is out of date.
-fn command_line(project: &Project) -> Result<PathBuf> {
-    project.cargo(&["build", "--quiet", "--package", "dunlin"]).quiet().run()?;
-    let program = project.target.join("debug/dunlin");
-    Ok(Path::new(&program).to_owned())
+impl<'p> Compiler<'p> {
+    /// Builds the program when it is out of date.
+    pub(crate) fn new(project: &'p Project) -> Result<Self> {
+        project.cargo(&["build", "--quiet", "--package", "dunlin"]).quiet().run()?;
+        Ok(Self {
+            project,
+            program: project.target.join("debug/dunlin"),
+            folder: project.folder("artifacts")?,
+        })
+    }
+
+    /// Compiles a model into the target folder.
+    pub(crate) fn compile(&self, model: &Model) -> Result<Artifact> {
+        let (program, source) = (&self.program, &model.file);
+        let file = self.folder.join(&model.name).with_extension("dunlin");
+        let report = file.with_extension("json");
+        cmd!(self.project.shell, "{program} compile {source} -o {file} --report {report}")
+            .quiet()
+            .ignore_stdout()
+            .run()?;
+        let report: Report = serde_json::from_str(&self.project.shell.read_file(report)?)?;
+        Ok(Artifact { bytes: fs::metadata(&file)?.len(), file, macs: report.macs })
+    }
+}
+
+/// What is of interest in the compiler's report.
+#[derive(serde::Deserialize)]
+struct Report {
+    macs: u64,
 }

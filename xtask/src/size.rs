@@ -1,14 +1,13 @@
 //! Shows what takes the flash of a firmware image.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::elf::{Image, crate_of};
 use crate::firmware::{self, CPUS};
-use crate::models;
+use crate::models::Compiler;
 use crate::project::Project;
 use crate::setup::{Need, Tools};
 
@@ -27,13 +26,13 @@ pub(crate) struct Options {
 
 pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Result<()> {
     tools.need(Need::BareMetal)?;
+    let compiler = Compiler::new(project)?;
     for model in firmware::chosen_models(project, &options.model)? {
-        let artifact = models::compile(project, &model)?;
-        let artifact_bytes = fs::metadata(&artifact)?.len();
+        let artifact = compiler.compile(&model)?;
         for cpu in CPUS.iter().filter(|cpu| cpu.name == options.cpu) {
-            let image = Image::read(&firmware::build(project, &artifact, cpu)?)?;
+            let image = Image::read(&firmware::build(project, &artifact.file, cpu, "")?)?;
             println!("{} on {}", model.name, cpu.name);
-            println!("{}", sections(&image, artifact_bytes));
+            println!("{}", sections(&image, artifact.bytes));
             println!("{}", crates(&image));
             println!("{}\n", symbols(&image, options.symbols));
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::model::{Model, ModelFile};
-use crate::output::{Outcome, grouped, table};
+use crate::output::{Outcome, count, grouped, table};
 use crate::program::{by_kernel, instructions};
 use crate::stats::Latency;
 
@@ -147,7 +147,11 @@ fn fill(model: &Model<'_>, session: &mut Session<'_, '_>) -> Result<(), Failure>
 }
 
 /// Runs sessions in parallel; returns the duration of every run, and of all together.
-fn measure(model: &Model<'_>, iterations: usize, threads: usize) -> Result<(Vec<Duration>, Duration), Failure> {
+fn measure(
+    model: &Model<'_>,
+    iterations: usize,
+    threads: usize,
+) -> Result<(Vec<Duration>, Duration), Failure> {
     let ready = Barrier::new(threads);
     let worker = || -> Result<(Vec<Duration>, Duration), Failure> {
         let mut arena = model.arena();
@@ -175,7 +179,11 @@ fn measure(model: &Model<'_>, iterations: usize, threads: usize) -> Result<(Vec<
 }
 
 /// The mean time of every instruction.
-fn profile(model: &Model<'_>, session: &mut Session<'_, '_>, runs: usize) -> Result<Vec<InstructionTime>, Failure> {
+fn profile(
+    model: &Model<'_>,
+    session: &mut Session<'_, '_>,
+    runs: usize,
+) -> Result<Vec<InstructionTime>, Failure> {
     let instructions = instructions(&model.artifact);
     let mut times = vec![Duration::ZERO; instructions.len()];
     for _ in 0..runs {
@@ -222,14 +230,14 @@ fn kernel_times(model: &Model<'_>, times: &[InstructionTime]) -> Vec<KernelTime>
 fn text(file: &Path, report: &Report) -> String {
     let number = |n: usize| grouped(n as u64);
     let mut text = format!(
-        "{}: {} runs in {} threads\n\
+        "{}: {} in {}\n\
          \x20 latency     {}\n\
          \x20 throughput  {:.1} inferences/s, {:.1} million MACs/s ({} MACs a run)\n\
          \x20 arena       {} bytes a session, {} in all\n\
          \x20 load        {:.1} µs\n",
         file.display(),
-        number(report.iterations * report.threads),
-        report.threads,
+        count(report.iterations * report.threads, "run"),
+        count(report.threads, "thread"),
         report.latency,
         report.inferences_per_second,
         report.macs_per_second / 1e6,

@@ -60,12 +60,16 @@ struct Summary<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
-    if args.output == args.model || args.report.as_ref().is_some_and(|report| [&args.model, &args.output].contains(&report))
+    if args.output == args.model
+        || args.report.as_ref().is_some_and(|report| [&args.model, &args.output].contains(&report))
     {
-        return Err(Failure::usage("the files to read and to write are the same").way_out("choose different names"));
+        return Err(
+            Failure::usage("the files to read and to write are the same").way_out("choose different names")
+        );
     }
     let model = read_file(&args.model, MAX_MODEL)?;
-    let stem = || args.model.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned());
+    let stem =
+        || args.model.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned());
     let options = Options {
         name: args.name.clone().unwrap_or_else(stem),
         target: match args.target {
@@ -79,7 +83,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         .map_err(|error| Failure::new(error.to_string()).file(&args.model))?;
     write_file(&args.output, &artifact)?;
     if let Some(path) = &args.report {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()).file(path))?;
+        let json = serde_json::to_string_pretty(&report)
+            .map_err(|error| Failure::new(error.to_string()).file(path))?;
         write_file(path, (json + "\n").as_bytes())?;
     }
     let summary = Summary { model: args.model.clone(), output: args.output.clone(), report: &report };

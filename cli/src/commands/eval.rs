@@ -10,7 +10,7 @@ use crate::array::Array;
 use crate::error::Failure;
 use crate::metrics::{Confusion, argmax, auc};
 use crate::model::{Model, ModelFile, Port};
-use crate::output::{Outcome, grouped, printable, progress, table};
+use crate::output::{Outcome, count, grouped, progress, table};
 use crate::samples::{Arrays, Layout, Samples};
 use crate::stats::Latency;
 
@@ -84,7 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let labels = read_labels(args)?;
     let layouts: &[Layout] =
         if args.metric == Metric::Auc { &[Layout::Samples, Layout::Windows] } else { &[Layout::Samples] };
-    let samples = Samples::bind(&model, &args.inputs, Arrays::read(&args.inputs)?, layouts, args.quantize_input)?;
+    let samples =
+        Samples::bind(&model, &args.inputs, Arrays::read(&args.inputs)?, layouts, args.quantize_input)?;
     if samples.runs() == 0 {
         return Err(Failure::new("holds no samples").file(&args.inputs));
     }
@@ -101,9 +102,9 @@ fn read_labels(args: &Args) -> Result<Array, Failure> {
     match Arrays::read(&args.labels)? {
         Arrays::One(array) => Ok(array),
         Arrays::Named(mut named) if named.len() == 1 => Ok(named.remove(0).1),
-        Arrays::Named(_) => {
-            Err(Failure::new("holds several arrays").file(&args.labels).way_out("give the labels as an .npy file"))
-        }
+        Arrays::Named(_) => Err(Failure::new("holds several arrays")
+            .file(&args.labels)
+            .way_out("give the labels as an .npy file")),
     }
 }
 
@@ -128,35 +129,43 @@ impl Task<'_> {
         let mut labels = labels.into_iter();
         let latency = self.infer(|_, output| {
             for row in output.chunks(classes.max(1)) {
-                let predicted = if classes == 1 { usize::from(row[0] > 0.5) } else { argmax(row.iter().copied()) };
+                let predicted =
+                    if classes == 1 { usize::from(row[0] > 0.5) } else { argmax(row.iter().copied()) };
                 pairs.extend(labels.next().map(|label| (label, predicted)));
             }
         })?;
         let confusion = Confusion::of(&pairs);
         let correct = confusion.correct();
-        self.outcome(correct as f64 / pairs.len().max(1) as f64, Some((correct, pairs.len(), confusion)), latency)
+        self.outcome(
+            correct as f64 / pairs.len().max(1) as f64,
+            Some((correct, pairs.len(), confusion)),
+            latency,
+        )
     }
 
     fn auc(&self) -> Result<Outcome, Failure> {
         let labels = self.class_labels(self.samples.count, 2)?;
         let input = &self.model.inputs[0];
-        let reconstructs = self.model.inputs.len() == 1 && input.tensor.shape() == self.output.tensor.shape();
         let elements = self.output.tensor.elements();
+        let same_shape = input.tensor.shape() == self.output.tensor.shape();
+        let reconstructs = self.model.inputs.len() == 1 && same_shape && elements > 1;
         if !reconstructs && elements != 1 && elements != 2 {
             let message = format!("output {} has shape {:?}", self.output.name, self.output.tensor.shape());
-            let expected = "for auc an output of one value, of two values, or of the input's shape is expected";
+            let expected =
+                "for auc an output of one value, of two values, or of the input's shape is expected";
             return Err(Failure::new(message).file(&self.args.file).way_out(expected));
         }
         let mut scores = vec![0.0; self.samples.count];
         let latency = self.infer(|run, output| {
-            let score = if reconstructs && elements > 2 || reconstructs && elements == 2 {
+            let score = if reconstructs {
                 mean_squared_difference(&self.samples.reals(self.model, 0, run), output)
             } else {
                 output.last().copied().unwrap_or(0.0)
             };
             scores[run / self.samples.steps] += score / self.samples.steps as f64;
         })?;
-        let labelled: Vec<(f64, bool)> = scores.into_iter().zip(labels).map(|(score, label)| (score, label == 1)).collect();
+        let labelled: Vec<(f64, bool)> =
+            scores.into_iter().zip(labels).map(|(score, label)| (score, label == 1)).collect();
         let value = auc(&labelled).ok_or_else(|| {
             let failure = Failure::new("holds only one class").file(&self.args.labels);
             failure.way_out("auc needs samples of class 0 and of class 1")
@@ -198,15 +207,20 @@ impl Task<'_> {
         if values.len() == expected {
             return Ok(values);
         }
-        let message =
-            format!("has shape {:?}, {} labels; {} samples need {expected}", self.labels.shape, values.len(), self.samples.count);
+        let message = format!(
+            "has shape {:?}, {} labels; {} samples need {expected}",
+            self.labels.shape,
+            values.len(),
+            self.samples.count
+        );
         Err(Failure::new(message).file(&self.args.labels).way_out("inputs and labels must belong together"))
     }
 
     /// The labels as class numbers below `classes`.
     fn class_labels(&self, expected: usize, classes: usize) -> Result<Vec<usize>, Failure> {
         let refuse = |message: String| {
-            let way_out = format!("for this metric and model the labels are integers from 0 to {}", classes - 1);
+            let way_out =
+                format!("for this metric and model the labels are integers from 0 to {}", classes - 1);
             Failure::new(message).file(&self.args.labels).way_out(way_out)
         };
         if !self.labels.element.is_integer() {
@@ -230,10 +244,10 @@ impl Task<'_> {
             (Metric::Accuracy, Some((correct, total, _))) => {
                 format!("accuracy {value:.4} ({} of {})\n", grouped(*correct as u64), grouped(*total as u64))
             }
-            (Metric::Mae, _) => format!("mean absolute error {value} over {} samples\n", grouped(samples as u64)),
-            _ => format!("auc {value:.5} over {} samples\n", grouped(samples as u64)),
+            (Metric::Mae, _) => format!("mean absolute error {value} over {}\n", count(samples, "sample")),
+            _ => format!("auc {value:.5} over {}\n", count(samples, "sample")),
         };
-        text += &format!("latency {latency} a run ({})\n", printable(self.model.manifest.name));
+        text += &format!("latency {latency} a run\n");
         if let Some((_, _, confusion)) = &confusion {
             text += &confusion_text(confusion);
         }
@@ -272,6 +286,8 @@ fn confusion_text(confusion: &Confusion) -> String {
     }
     wrong.sort_by(|a, b| b.cmp(a));
     wrong.truncate(SHOWN_CONFUSIONS);
-    let rows = wrong.iter().map(|(count, label, predicted)| vec![label.to_string(), predicted.to_string(), count.to_string()]);
+    let rows = wrong
+        .iter()
+        .map(|(count, label, predicted)| vec![label.to_string(), predicted.to_string(), count.to_string()]);
     format!("\nMost frequent confusions\n{}", table(&["label", "prediction", "samples"], rows, 0))
 }

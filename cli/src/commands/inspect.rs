@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::model::{Model, ModelFile, Port, PortReport};
-use crate::output::{Outcome, grouped, printable, table};
+use crate::output::{Outcome, count, grouped, printable, table};
 use crate::plan::{Plan, Stay};
 use crate::program::{InstructionReport, KernelReport, by_kernel, instructions};
 
@@ -117,16 +117,25 @@ fn golden(model: &Model<'_>) -> Vec<GoldenReport> {
 
 /// The line that puts the model into a firmware, with a name that Rust accepts.
 fn firmware_line(model: &Model<'_>, args: &Args) -> String {
-    let lower = model.manifest.name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
+    let lower = model
+        .manifest
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
     let name: String = lower.collect();
-    let name = if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("model_{name}") };
+    let name =
+        if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("model_{name}") };
     let file = args.file.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
     format!("dunlin_runtime::model!({name}, {file:?});")
 }
 
 fn text(report: &Report, picture: Option<&str>, all_instructions: bool) -> String {
     let number = |n: usize| grouped(n as u64);
-    let digest = if report.digest_verified { "verified" } else { "DOES NOT MATCH the file: it was damaged or changed" };
+    let digest = if report.digest_verified {
+        "verified"
+    } else {
+        "DOES NOT MATCH the file: it was damaged or changed"
+    };
     let mut text = format!(
         "{}: {}\n\
          \x20 made by     {}, for target {}\n\
@@ -161,9 +170,10 @@ fn text(report: &Report, picture: Option<&str>, all_instructions: bool) -> Strin
     text += &table(&["", "name", "type", "shape", "scale", "zero point"], inputs.chain(outputs), 4);
 
     text += "\nKernels\n";
-    let kernels = report.kernels.iter().map(|kernel| {
-        vec![kernel.kernel.clone(), kernel.instructions.to_string(), grouped(kernel.macs)]
-    });
+    let kernels = report
+        .kernels
+        .iter()
+        .map(|kernel| vec![kernel.kernel.clone(), kernel.instructions.to_string(), grouped(kernel.macs)]);
     text += &table(&["kernel", "instructions", "MACs"], kernels, 1);
     text += &format!("  in firmware: {}\n", printable(&report.firmware));
 
@@ -194,8 +204,8 @@ fn text(report: &Report, picture: Option<&str>, all_instructions: bool) -> Strin
 
     text += &format!("\nGolden vectors: {}\n", report.golden.len());
     for (index, golden) in report.golden.iter().enumerate() {
-        let (input, steps, bytes) = (&golden.input, golden.steps, golden.output_bytes);
-        text += &format!("  {index}: from {input}, {steps} steps, {bytes} output bytes\n");
+        let (steps, bytes) = (count(golden.steps.into(), "step"), count(golden.output_bytes, "output byte"));
+        text += &format!("  {index}: from {}, {steps}, {bytes}\n", golden.input);
     }
     text
 }

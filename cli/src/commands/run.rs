@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::array::{Array, Element};
 use crate::error::{Failure, write_file};
 use crate::model::{Model, ModelFile, Port};
-use crate::output::{Outcome, grouped, progress};
+use crate::output::{Outcome, count, printable, progress};
 use crate::samples::{Arrays, Layout, Samples};
 use crate::{npz, stats};
 
@@ -70,7 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let single = !is_npz(&args.output);
     if single && model.outputs.len() != 1 {
         let message = format!("one .npy file cannot hold the model's {} outputs", model.outputs.len());
-        return Err(Failure::new(message).file(&args.output).way_out("give --output a name that ends in .npz"));
+        return Err(Failure::new(message)
+            .file(&args.output)
+            .way_out("give --output a name that ends in .npz"));
     }
     let layout = if args.sequences { Layout::Sequences } else { Layout::Samples };
     let arrays = Arrays::read(&args.input)?;
@@ -133,18 +135,17 @@ fn to_array(port: &Port, samples: &Samples, bytes: Vec<u8>, dequantize: bool) ->
 }
 
 fn text(report: &Report, sequences: bool) -> String {
-    let number = |n: usize| grouped(n as u64);
     let mut text = if sequences {
-        format!("{} sequences of {} steps", number(report.samples), number(report.steps))
+        format!("{} of {}", count(report.samples, "sequence"), count(report.steps, "step"))
     } else {
-        format!("{} samples", number(report.samples))
+        count(report.samples, "sample")
     };
     if let Some(latency) = &report.latency {
         text += &format!("; {latency} a run");
     }
     text += "\n";
     for output in &report.outputs {
-        let (name, dtype, shape) = (crate::output::printable(&output.name), &output.dtype, &output.shape);
+        let (name, dtype, shape) = (printable(&output.name), &output.dtype, &output.shape);
         text += &format!("{}: {name} {dtype} {shape:?}\n", report.output.display());
     }
     text

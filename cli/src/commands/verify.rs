@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::Failure;
 use crate::model::{Model, ModelFile};
-use crate::output::{Outcome, printable};
+use crate::output::{Outcome, count, printable};
 
 /// Run the golden vectors of an artifact.
 ///
@@ -64,18 +64,24 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     };
     let steps = model.artifact.golden().next().map_or(0, |golden| golden.steps);
     let verified = digest_verified && mismatch.is_none();
-    let report = Report { file: args.file.clone(), verified, digest_verified, vectors, steps, agreed, mismatch };
+    let report =
+        Report { file: args.file.clone(), verified, digest_verified, vectors, steps, agreed, mismatch };
     let text = match vectors {
         _ if !verified => String::new(),
         0 => "the digest matches; there are no golden vectors (compile with --golden 2)\n".into(),
-        _ => format!("{vectors} golden vectors agree ({steps} steps each); the digest matches\n"),
+        _ => format!(
+            "{} agree ({} each); the digest matches\n",
+            count(vectors, "golden vector"),
+            count(steps.into(), "step")
+        ),
     };
     let outcome = Outcome::new(&report, text);
     Ok(match &report.mismatch {
         Some(found) => outcome.failed(mismatch_failure(found).file(&args.file)),
         None if !digest_verified => {
             let failure = Failure::new("the digest does not match: the file was damaged or changed");
-            outcome.failed(failure.file(&args.file).way_out("copy the file again, or compile the model again"))
+            outcome
+                .failed(failure.file(&args.file).way_out("copy the file again, or compile the model again"))
         }
         None => outcome,
     })

@@ -101,7 +101,7 @@ impl Tensor {
             *dim = word(field::DIMS + 4 * axis);
             bytes = bytes.checked_mul(u64::from(*dim))?;
         }
-        let aligned = offset as usize % dtype.size() == 0;
+        let aligned = (offset as usize).is_multiple_of(dtype.size());
         if usize::from(rank) > MAX_RANK || bytes > u64::from(u32::MAX) || !aligned {
             return None;
         }

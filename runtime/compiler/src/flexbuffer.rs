@@ -36,7 +36,8 @@ impl Options {
             return Some(Options::default());
         }
         let buffer = Buffer { bytes };
-        let (&[kind, root_width], start) = bytes.split_last_chunk::<2>().map(|(rest, tail)| (tail, rest.len()))?;
+        let (&[kind, root_width], start) =
+            bytes.split_last_chunk::<2>().map(|(rest, tail)| (tail, rest.len()))?;
         if kind >> 2 != kind::MAP {
             return None;
         }
@@ -65,7 +66,9 @@ impl Options {
     pub(crate) fn int(&self, key: &str) -> Option<i64> {
         match self.get(key)? {
             Scalar::Int(value) => Some(value),
-            Scalar::Float(value) => (value == value.trunc() && value.abs() < 2f64.powi(53)).then_some(value as i64),
+            Scalar::Float(value) => {
+                (value == value.trunc() && value.abs() < 2f64.powi(53)).then_some(value as i64)
+            }
         }
     }
 

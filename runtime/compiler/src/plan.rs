@@ -35,16 +35,19 @@ const SEARCH_ROUNDS: usize = 3_000;
 /// The search takes time that grows with the square of the number of blocks; beyond this many it is left out.
 const SEARCH_BLOCKS: usize = 400;
 
+/// A sort key: blocks are placed by ascending keys.
+type Order = fn(&Block) -> (usize, usize);
+
 /// Places the blocks.
 pub fn layout(blocks: &[Block]) -> Layout {
     let bound = live_bound(blocks);
     let mut best: Option<Layout> = None;
     let mut best_order = Vec::new();
-    let orders: [&dyn Fn(&Block) -> (usize, usize); 4] = [
-        &|block| (usize::MAX - block.size, block.first),
-        &|block| (usize::MAX - (block.last - block.first), usize::MAX - block.size),
-        &|block| (block.first, usize::MAX - block.size),
-        &|block| (usize::MAX - block.size * (block.last - block.first + 1), block.first),
+    let orders: [Order; 4] = [
+        |block| (usize::MAX - block.size, block.first),
+        |block| (usize::MAX - (block.last - block.first), usize::MAX - block.size),
+        |block| (block.first, usize::MAX - block.size),
+        |block| (usize::MAX - block.size * (block.last - block.first + 1), block.first),
     ];
     for key in orders {
         let mut order: Vec<usize> = (0..blocks.len()).collect();

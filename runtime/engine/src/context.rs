@@ -19,6 +19,9 @@ pub(crate) struct Context<'m, 'a> {
 pub trait Plain: AnyBitPattern + NoUninit {}
 impl<T: AnyBitPattern + NoUninit> Plain for T {}
 
+/// Slices of `W` written and `R` read tensors.
+pub(crate) type Borrowed<'s, const W: usize, const R: usize> = ([&'s mut [u8]; W], [&'s [u8]; R]);
+
 /// Decodes an instruction's body.
 pub(crate) fn decode<'b, P: Deserialize<'b>>(body: &'b [u8]) -> Result<P, RunError> {
     postcard::from_bytes(body).map_err(|_| RunError::BadInstruction)
@@ -61,7 +64,7 @@ impl<'m> Context<'m, '_> {
         &mut self,
         writes: [TensorId; W],
         reads: [TensorId; R],
-    ) -> Result<([&mut [u8]; W], [&[u8]; R]), RunError> {
+    ) -> Result<Borrowed<'_, W, R>, RunError> {
         let mut write_tensors = [Tensor::default(); W];
         let mut read_tensors = [Tensor::default(); R];
         self.resolve(&writes, &mut write_tensors)?;

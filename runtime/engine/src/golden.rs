@@ -25,6 +25,7 @@ pub struct Mismatch {
 const FLOAT_TOLERANCE: f32 = 1e-4;
 
 /// Runs all golden vectors and returns how many agreed, or the first difference. Leaves the state reset.
+#[inline(never)] // so that its locals do not lie on the stack of the caller's own runs
 pub fn verify_golden<const K: u128>(
     session: &mut Session<'_, '_, K>,
 ) -> Result<Result<usize, Mismatch>, RunError> {

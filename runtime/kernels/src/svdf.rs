@@ -5,7 +5,7 @@
 //! neighbouring filters add up to one unit. The memory belongs to the caller and is kept from call to call.
 
 use crate::KernelError;
-use crate::conv::{Activation, BLOCK, filter_block};
+use crate::conv::{Activation, BLOCK, part_mut};
 use crate::fixed::Multiplier;
 use crate::float::Clamp;
 use crate::window::{part, product};
@@ -50,26 +50,26 @@ pub struct SvdfF32 {
 }
 
 /// The type of a quantized SVDF's memory and time weights: int8 or int16.
-pub trait SvdfState: Copy + Into<i32> {
+trait State: Copy + Into<i32> {
     /// `x` limited to the type's range, plus the zero point; that sum wraps.
     fn store(x: i32, zero_point: i32) -> Self;
 }
 
-impl SvdfState for i8 {
+impl State for i8 {
     #[inline(always)]
     fn store(x: i32, zero_point: i32) -> i8 {
         x.clamp(i32::from(i8::MIN), i32::from(i8::MAX)).wrapping_add(zero_point) as i8
     }
 }
 
-impl SvdfState for i16 {
+impl State for i16 {
     #[inline(always)]
     fn store(x: i32, zero_point: i32) -> i16 {
         x.clamp(i32::from(i16::MIN), i32::from(i16::MAX)).wrapping_add(zero_point) as i16
     }
 }
 
-/// SVDF with int8 input and output. With `filters = units * rank`:
+/// SVDF with int8 input, output and state. With `filters = units * rank`:
 ///
 /// `input` is `[batch, inputs]`, `feature_weights` `[filters, inputs]`, `feature_bias` `[filters]` the input's zero point
 /// [folded](crate::conv::fold_bias) (from 0; `None` for zeros), `time_weights` `[filters, memory]` with the oldest step
@@ -79,7 +79,38 @@ impl SvdfState for i16 {
 /// # Errors
 /// [`KernelError::Shape`] when a slice does not fit the shape, [`KernelError::Parameter`] when an extent is 0 or an
 /// exponent out of range.
-pub fn svdf_i8<S: SvdfState>(
+pub fn svdf_i8(
+    p: &SvdfInt,
+    input: &[i8],
+    feature_weights: &[i8],
+    feature_bias: Option<&[i32]>,
+    time_weights: &[i8],
+    bias: Option<&[i32]>,
+    state: &mut [i8],
+    output: &mut [i8],
+) -> Result<(), KernelError> {
+    svdf(p, input, feature_weights, feature_bias, time_weights, bias, state, output)
+}
+
+/// As [`svdf_i8`], with int16 state and time weights.
+///
+/// # Errors
+/// As [`svdf_i8`].
+pub fn svdf_i8_state16(
+    p: &SvdfInt,
+    input: &[i8],
+    feature_weights: &[i8],
+    feature_bias: Option<&[i32]>,
+    time_weights: &[i16],
+    bias: Option<&[i32]>,
+    state: &mut [i16],
+    output: &mut [i8],
+) -> Result<(), KernelError> {
+    svdf(p, input, feature_weights, feature_bias, time_weights, bias, state, output)
+}
+
+#[inline(always)]
+fn svdf<S: State>(
     p: &SvdfInt,
     input: &[i8],
     feature_weights: &[i8],
@@ -98,22 +129,26 @@ pub fn svdf_i8<S: SvdfState>(
     p.feature.check()?;
     p.time.check()?;
     shape.run(input, state, output, |x, memories, out| {
-        for (block, memories) in memories.chunks_mut(BLOCK.saturating_mul(shape.memory)).enumerate() {
-            let memories = memories.chunks_exact_mut(shape.memory);
-            let first = block * BLOCK;
-            let sums = core::array::from_fn(|filter| at(feature_bias, first + filter));
-            let rows = filter_block(feature_weights, x.len(), first, memories.len());
-            for (memory, sum) in memories.zip(i8::dot(sums, x, 0, rows)) {
+        // Blocks of filters, and what is left over one by one.
+        let mut first = 0;
+        while first < filters {
+            let (len, stride) = if filters - first >= BLOCK { (BLOCK, x.len()) } else { (1, 0) };
+            let mut sums = core::array::from_fn(|filter| at(feature_bias, first + filter));
+            i8::dot(&mut sums, x, 0, feature_weights.get(first * x.len()..).unwrap_or_default(), stride);
+            for (filter, sum) in (first..).zip(sums).take(len) {
+                let memory = part_mut(memories, filter * shape.memory, shape.memory);
                 remember(memory, S::store(p.feature.apply(sum), p.state_zero_point));
             }
+            first += len;
         }
         let centred = |x: S| x.into().wrapping_sub(p.state_zero_point);
-        let unit_len = shape.rank * shape.memory;
+        let unit_len = (shape.rank * shape.memory).max(1);
         let filters = memories.chunks_exact(unit_len).zip(time_weights.chunks_exact(unit_len));
         for (unit, (out, (memory, weights))) in out.iter_mut().zip(filters).enumerate() {
-            let sum = memory.iter().zip(weights).fold(at(bias, unit), |sum, (&x, &w)| {
-                sum.wrapping_add(centred(x).wrapping_mul(w.into()))
-            });
+            let sum = memory
+                .iter()
+                .zip(weights)
+                .fold(at(bias, unit), |sum, (&x, &w)| sum.wrapping_add(centred(x).wrapping_mul(w.into())));
             let scaled = p.time.apply(sum).wrapping_add(p.output_zero_point);
             *out = scaled.clamp(i32::from(i8::MIN), i32::from(i8::MAX)) as i8;
         }
@@ -140,13 +175,13 @@ pub fn svdf_f32(
     // Each filter's sum starts from zero, as in TensorFlow Lite's reference kernel.
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0.0, |sum, (x, w)| sum + x * w);
     shape.run(input, state, output, |x, memories, out| {
-        for (filter, memory) in memories.chunks_exact_mut(shape.memory).enumerate() {
+        for (filter, memory) in memories.chunks_exact_mut(shape.memory.max(1)).enumerate() {
             remember(memory, dot(x, part(feature_weights, filter * x.len(), x.len())));
         }
-        let unit_len = shape.rank * shape.memory;
+        let unit_len = (shape.rank * shape.memory).max(1);
         let units = memories.chunks_exact(unit_len).zip(time_weights.chunks_exact(unit_len));
         for (unit, (out, (memory, weights))) in out.iter_mut().zip(units).enumerate() {
-            let filters = memory.chunks_exact(shape.memory).zip(weights.chunks_exact(shape.memory));
+            let filters = memory.chunks_exact(shape.memory.max(1)).zip(weights.chunks_exact(shape.memory.max(1)));
             let bias = bias.and_then(|bias| bias.get(unit)).copied().unwrap_or(0.0);
             *out = p.clamp.apply(filters.fold(bias, |sum, (memory, weights)| sum + dot(memory, weights)));
         }
@@ -204,4 +239,157 @@ fn remember<S>(memory: &mut [S], newest: S) {
 #[inline(always)]
 fn at(bias: Option<&[i32]>, index: usize) -> i32 {
     bias.and_then(|bias| bias.get(index)).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Four steps of two sequences; expected values are those of TensorFlow Lite Micro's Python interpreter for a
+    //! model with these weights and scales that are powers of two.
+
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::conv::fold_bias;
+
+    const SHAPE: SvdfShape = SvdfShape { batch: 2, inputs: 3, units: 2, rank: 2, memory: 3 };
+
+    /// `2^exponent`.
+    fn power(exponent: i32) -> Multiplier {
+        Multiplier { multiplier: 1 << 30, shift: exponent + 1 }
+    }
+
+    /// Input zero point folded in.
+    fn folded(weights: &[i8]) -> Vec<i32> {
+        weights.chunks(3).map(|row| fold_bias(0, row.iter().copied(), -7, 0)).collect()
+    }
+
+    fn check<S: State>(
+        p: &SvdfInt,
+        features: [i8; 12],
+        times: [S; 12],
+        bias: [i32; 2],
+        mut state: [S; 24],
+        steps: &[i8; 24],
+        expected: &[i8; 16],
+    ) {
+        let feature_bias = folded(&features);
+        for (x, y) in steps.chunks(6).zip(expected.chunks(4)) {
+            let mut output = [0; 4];
+            let (feature_bias, bias) = (Some(&feature_bias[..]), Some(&bias[..]));
+            svdf(p, x, &features, feature_bias, &times, bias, &mut state, &mut output).unwrap();
+            assert_eq!(output, y);
+        }
+    }
+
+    #[test]
+    fn int8_state_equals_the_oracle() {
+        let p = SvdfInt {
+            shape: SHAPE,
+            state_zero_point: 4,
+            output_zero_point: -11,
+            feature: power(-8), // 2^-6 * 2^-7 / 2^-5
+            time: power(-7),    // 2^-5 * 2^-7 / 2^-5
+        };
+        check(
+            &p,
+            [65, -9, -68, 33, -22, 34, -104, -81, 60, -112, 45, -23],
+            [-127, 67, 51, 80, 101, 59, 87, -99, 107, 105, 49, 77],
+            [3860, 6043],
+            [4i8; 24],
+            &[
+                99, 5, 80, 106, -52, -117, -85, -121, -17, -123, -62, -64, 52, -65, 115, -80, 120, 17, -66,
+                -119, -50, 23, -101, -86,
+            ],
+            &[31, -17, 45, -40, 34, 100, 40, 127, 30, -78, -77, -36, 44, 104, 4, 118],
+        );
+    }
+
+    #[test]
+    fn int16_state_equals_the_oracle() {
+        let p = SvdfInt {
+            shape: SHAPE,
+            state_zero_point: 0,
+            output_zero_point: -11,
+            feature: power(0), // 2^-6 * 2^-7 / 2^-13
+            time: power(-23),  // 2^-13 * 2^-15 / 2^-5
+        };
+        check(
+            &p,
+            [-98, 45, -105, -122, -11, -48, 18, 112, 91, 10, 36, 79],
+            [-4103, 10356, -18586, 7258, -17237, -20234, 17133, 4875, -8075, -30167, -17243, 19770],
+            [-33423360, 482410496],
+            [0i16; 24],
+            &[
+                102, 90, -124, -116, 20, -42, 87, -47, -89, -100, -51, 32, -96, 76, -51, -48, 41, 92, -17,
+                76, -50, -95, 84, 68,
+            ],
+            &[-7, 33, -85, 42, 33, 51, -57, 55, -81, 69, -17, 58, -50, 49, -38, 32],
+        );
+    }
+
+    #[test]
+    fn float32_equals_the_oracle() {
+        let features = [0.04, -0.86, -1.51, -0.17, -0.97, -1.64, 0.51, -0.06, 0.41, -0.99, -0.66, -1.0];
+        let times = [-0.89, 0.2, -0.78, 0.36, 0.34, 2.03, -1.39, 0.89, -0.09, -0.01, -1.45, -0.46];
+        let steps: [f32; 24] = [
+            0.08, -0.29, 1.15, -0.02, -2.2, -0.69, -1.97, -3.25, -0.53, 1.33, 0.05, -1.17, -0.94, 1.13, 0.16,
+            0.05, -0.05, 0.04, 0.81, 0.55, 0.22, -1.04, 0.51, -0.68,
+        ];
+        let expected: [f32; 16] = [
+            0.0, 0.349715, 5.088252, 0.0, 5.994025, 0.0, 4.3898234, 0.0, 2.2050462, 0.0, 0.18083298,
+            0.5789093, 0.0, 1.4314201, 0.9308579, 0.0,
+        ];
+        let p = SvdfF32 { shape: SHAPE, clamp: Clamp::RELU };
+        let mut state = [0.0; 24];
+        for (x, y) in steps.chunks(6).zip(expected.chunks(4)) {
+            let mut output = [0.0; 4];
+            svdf_f32(&p, x, &features, &times, Some(&[0.74, -0.08]), &mut state, &mut output).unwrap();
+            assert_eq!(output, y);
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let factor = power(-1);
+        let p = SvdfInt {
+            shape: SHAPE,
+            state_zero_point: 0,
+            output_zero_point: 0,
+            feature: factor,
+            time: factor,
+        };
+        let run = |p: &SvdfInt, state: usize, feature_bias: usize, bias: usize| {
+            let (feature_bias, bias) = (Some(&[0; 9][..feature_bias]), Some(&[0; 9][..bias]));
+            svdf_i8(p, &[0; 6], &[0; 12], feature_bias, &[0i8; 12], bias, &mut [0; 30][..state], &mut [0; 4])
+        };
+        assert_eq!(run(&p, 24, 4, 2), Ok(()));
+        assert_eq!(run(&p, 23, 4, 2), Err(KernelError::Shape));
+        assert_eq!(run(&p, 24, 3, 2), Err(KernelError::Shape));
+        assert_eq!(run(&p, 24, 4, 3), Err(KernelError::Shape));
+        let flat = SvdfInt { shape: SvdfShape { memory: 0, ..SHAPE }, ..p.clone() };
+        assert_eq!(run(&flat, 24, 4, 2), Err(KernelError::Parameter));
+        let huge = SvdfInt { shape: SvdfShape { memory: usize::MAX / 2, ..SHAPE }, ..p.clone() };
+        assert_eq!(run(&huge, 24, 4, 2), Err(KernelError::Shape));
+        let shifted = SvdfInt { time: Multiplier { multiplier: 1, shift: -32 }, ..p };
+        assert_eq!(run(&shifted, 24, 4, 2), Err(KernelError::Parameter));
+    }
+
+    proptest! {
+        #[test]
+        fn is_total(
+            multipliers: [i32; 2], shifts in prop::array::uniform2(-31i32..32), zero_points: [i32; 2], features: [i8; 12],
+            times: [i16; 12], biases: [i32; 6], mut state: [i16; 24], x: [i8; 6],
+        ) {
+            let [feature, time] =
+                core::array::from_fn(|i| Multiplier { multiplier: multipliers[i], shift: shifts[i] });
+            let [state_zero_point, output_zero_point] = zero_points;
+            let p = SvdfInt { shape: SHAPE, state_zero_point, output_zero_point, feature, time };
+            let (feature_bias, bias) = (Some(&biases[..4]), Some(&biases[4..]));
+            svdf_i8_state16(&p, &x, &features, feature_bias, &times, bias, &mut state, &mut [0; 4]).unwrap();
+        }
+    }
 }

@@ -107,17 +107,18 @@ fn transpose_conv<T: Activation>(
             let rows = Reach::new(y, w.pad_top, w.stride_h, w.k_h, w.in_h);
             for x in 0..w.out_w {
                 let columns = Reach::new(x, w.pad_left, w.stride_w, w.k_w, w.in_w);
-                for (block, values) in pixels.next().unwrap_or_default().chunks_mut(BLOCK).enumerate() {
-                    let filters = filter_block(weights, filter_len, block * BLOCK, values.len());
+                let pixel = pixels.next().unwrap_or_default();
+                for (block, values) in pixel.chunks_mut(BLOCK).enumerate() {
+                    let first = block * BLOCK;
+                    let filters = filter_block(weights, filter_len, first, values.len());
                     let mut sums = [T::Sum::default(); BLOCK];
                     for row in 0..rows.count {
                         for column in 0..columns.count {
-                            let pixel = (rows.position - row) * w.in_w + columns.position - column;
+                            let position = (rows.position - row) * w.in_w + columns.position - column;
                             let tap =
                                 (rows.tap + row * w.stride_h) * w.k_w + columns.tap + column * w.stride_w;
-                            let vector = part(image, pixel * w.in_c, w.in_c);
-                            let filters = filters.map(|filter| part(filter, tap * w.in_c, w.in_c));
-                            sums = T::dot(sums, vector, zero_point, filters);
+                            let vector = part(image, position * w.in_c, w.in_c);
+                            sums = T::dot(sums, vector, zero_point, filters.from(tap * w.in_c));
                             if p.weights_zero_point != 0 {
                                 // `- zw * sum(x - zx)`
                                 let shared =
@@ -127,7 +128,7 @@ fn transpose_conv<T: Activation>(
                         }
                     }
                     for (j, (value, sum)) in values.iter_mut().zip(sums).enumerate() {
-                        *value = finish(block * BLOCK + j, sum);
+                        *value = finish(first + j, sum);
                     }
                 }
             }

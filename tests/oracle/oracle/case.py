@@ -1,7 +1,7 @@
 """What an operator's generator gives, how it draws random values, and the list of all generators."""
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,7 +29,6 @@ class Case:
     parameters: dict
     stateful: bool = False
     tolerance: float = None  # None: 0 for integers, FLOAT_TOLERANCE for floats
-    notes: dict = field(default_factory=dict)
 
 
 @dataclass

@@ -153,7 +153,7 @@ def spectral_subtraction(draw, dtype):
 
 
 def gain_table():
-    """The gain curve of the PCAN front end as TensorFlow's micro front end tabulates it: quadratic pieces per octave."""
+    """A gain curve of the PCAN front end, tabulated as quadratic pieces per octave."""
 
     def gain(x):
         return int(np.floor((1 << 21) * (x / 1024 + 80.0) ** -0.95 + 0.5))

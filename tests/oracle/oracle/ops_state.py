@@ -61,60 +61,24 @@ def lstm(draw, dtype):
     batch, steps = draw.pick([1, 1, 2]), draw.size(1, 5, 3)
     depth, units = draw.size(1, 10, 4), draw.size(1, 8, 4)
     x_shape = [steps, batch, depth] if time_major else [batch, steps, depth]
-    y_shape = x_shape[:2] + [units]
     clip = float(np.float32(draw.cycle([0.0, 10.0, 0.0, draw.real(0.3, 3)])))
     model = Model()
     g = model.main
     if dtype == "float32":
-        x = g.input(x_shape, dtype)
-
-        def weights(columns):
-            return g.constant((draw.values([units, columns], dtype) * 0.5).astype(np.float32))
-
-        def bias():
-            return g.constant(draw.values([units], dtype))
-
-        state = g.tensor([batch, units], dtype, variable=True)
-        cell = g.tensor([batch, units], dtype, variable=True)
-        y = g.output(y_shape, dtype)
+        q_in = q_hidden = q_cell = None
+        cell_type = "float32"
     else:
-        # A gate's sum is kept as int16 with 12 bits behind the point.
-        si, sh = draw.scale(1e-3, 0.1) if dtype == "int8" else draw.scale(1e-5, 1e-3), None
-        sh = 2.0**-7 if dtype == "int8" else 2.0**-15
-        if draw.chance(0.5):
-            sh = float(np.float32(sh * draw.real(0.5, 1.2)))
-        zh = draw.pick([0, draw.int(-20, 20)]) if dtype == "int8" else 0
-        x = g.input(x_shape, dtype, Quant(si, draw.zero_point(dtype)))
-        top = 127 if dtype == "int8" else 32767
-
-        def weights(columns):
-            s = si if columns is depth_of_input else sh
-            # Sums of a few units in real terms, so that the gates are neither idle nor all saturated.
-            scale = float(np.float32(draw.log_real(0.5, 6) / (columns.size * top * 60 * s)))
-            q = Quant(scale)
-            last[0] = np.float32(s) * np.float32(scale)
-            return g.constant(draw.values([units, columns.size], "int8", bound=127), q)
-
-        def bias():
-            values = draw.values([units], "int32", bound=int(min(2 / float(scales.pop(0)), 2**29)))
-            return g.constant(values.astype(np.int64 if dtype == "int16" else np.int32), Quant(1.0))
-
-        state = g.tensor([batch, units], dtype, Quant(sh, zh), variable=True)
-        cell = g.tensor([batch, units], "int16", Quant(2.0 ** -draw.int(9, 15)), variable=True)
-        y = g.output(y_shape, dtype, Quant(sh, zh))
-
-    if dtype == "float32":
-        tensors = [weights(depth) for _ in range(4)] + [weights(units) for _ in range(4)]
-        biases = [bias() for _ in range(4)]
-    else:
-        depth_of_input, units_of_state = Columns(depth), Columns(units)
-        last, scales, tensors = [None], [], []
-        for _ in range(4):
-            tensors.append(weights(depth_of_input))
-            scales.append(last[0])
-        tensors += [weights(units_of_state) for _ in range(4)]
-        biases = [bias() for _ in range(4)]
-    operands = [x, *tensors, -1, -1, -1, *biases, -1, -1, state, cell, -1, -1, -1, -1]
+        q_in, q_hidden = lstm_quants(draw, dtype)
+        q_cell, cell_type = Quant(2.0 ** -draw.int(9, 15)), "int16"
+    x = g.input(x_shape, dtype, q_in)
+    of_input = [gate_weights(draw, g, dtype, units, depth, q_in) for _ in range(4)]
+    of_state = [gate_weights(draw, g, dtype, units, units, q_hidden) for _ in range(4)]
+    biases = [gate_bias(draw, g, dtype, units, scale) for _, scale in of_input]
+    weights = [index for index, _ in of_input + of_state]
+    state = g.tensor([batch, units], dtype, q_hidden, variable=True)
+    cell = g.tensor([batch, units], cell_type, q_cell, variable=True)
+    y = g.output([*x_shape[:2], units], dtype, q_hidden)
+    operands = [x, *weights, -1, -1, -1, *biases, -1, -1, state, cell, -1, -1, -1, -1]
     table = options(
         "UnidirectionalSequenceLSTM", fusedActivationFunction=TANH, cellClip=clip, timeMajor=time_major
     )
@@ -123,11 +87,31 @@ def lstm(draw, dtype):
     return Case(model, [sequences(draw, x_shape, dtype)], parameters, stateful=True)
 
 
-class Columns:
-    """A number of columns that remembers which tensor it belongs to."""
+def lstm_quants(draw, dtype):
+    """Quantization of the input, and of output and hidden state, whose values lie between -1 and 1."""
+    if dtype == "int16":
+        hidden = 2.0**-15 if draw.chance(0.5) else draw.real(0.5, 1.2) * 2.0**-15
+        return Quant(draw.scale(1e-5, 1e-3)), Quant(float(np.float32(hidden)))
+    hidden = 2.0**-7 if draw.chance(0.5) else draw.real(0.5, 1.2) * 2.0**-7
+    zero = draw.pick([0, draw.int(-20, 20)])
+    return Quant(draw.scale(1e-3, 0.1), draw.zero_point(dtype)), Quant(float(np.float32(hidden)), zero)
 
-    def __init__(self, size):
-        self.size = size
+
+def gate_weights(draw, graph, dtype, units, columns, q_source):
+    """Weights of one gate (tensor index, scale of the products) whose sums are a few units in real terms."""
+    if dtype == "float32":
+        return graph.constant((draw.values([units, columns], dtype) * 0.5).astype(np.float32)), None
+    top = 127 if dtype == "int8" else 32767
+    scale = float(np.float32(draw.log_real(0.5, 6) / (columns * top * 60 * q_source.scale)))
+    weights = graph.constant(draw.values([units, columns], "int8", bound=127), Quant(scale))
+    return weights, scale * q_source.scale
+
+
+def gate_bias(draw, graph, dtype, units, scale):
+    if dtype == "float32":
+        return graph.constant(draw.values([units], dtype))
+    values = draw.values([units], "int32", bound=int(min(2 / scale, 2**29)))
+    return graph.constant(values.astype(np.int64 if dtype == "int16" else np.int32), Quant(float(np.float32(scale))))
 
 
 @operator("VARIABLE", tflm="int8 float32", tflm_extra="int16 int32")

@@ -46,7 +46,9 @@ pub(super) fn lstm(
     }
     match (input.dtype, weights, cell_type) {
         (DType::F32, DType::F32, DType::F32) => float(cx, node, common, cell_clip),
-        (DType::I8 | DType::I16, DType::I8, DType::I16) => quantized(cx, node, common, cell_clip, [hidden, cell]),
+        (DType::I8 | DType::I16, DType::I8, DType::I16) => {
+            quantized(cx, node, common, cell_clip, [hidden, cell])
+        }
         _ => unsupported(
             "an LSTM must have float32 activations, weights and cell state, or int8 or int16 activations with int8 \
              weights and an int16 cell state",
@@ -56,7 +58,8 @@ pub(super) fn lstm(
 
 /// Refuses what is not a standard LSTM.
 fn refuse_variants(cx: &Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
-    let given = |mut operands: std::ops::Range<usize>| operands.any(|at| cx.optional_input(node, at).is_some());
+    let given =
+        |mut operands: std::ops::Range<usize>| operands.any(|at| cx.optional_input(node, at).is_some());
     if given(9..12) {
         return unsupported("peephole connections are not supported");
     }
@@ -66,7 +69,8 @@ fn refuse_variants(cx: &Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
     if given(20..24) {
         return unsupported("layer normalization inside of an LSTM is not supported");
     }
-    if [INPUT_WEIGHTS, RECURRENT_WEIGHTS, BIASES].into_iter().any(|at| cx.optional_input(node, at).is_none()) {
+    if [INPUT_WEIGHTS, RECURRENT_WEIGHTS, BIASES].into_iter().any(|at| cx.optional_input(node, at).is_none())
+    {
         return unsupported("an LSTM without input gate (coupled input and forget gate) is not supported");
     }
     Ok(())
@@ -199,7 +203,8 @@ fn gates<T: bytemuck::AnyBitPattern>(
             ));
         }
         let constant = value.constant();
-        *values = constant.ok_or_else(|| Unsupported::new(format!("operand {} must be a constant", first + gate)))?;
+        *values = constant
+            .ok_or_else(|| Unsupported::new(format!("operand {} must be a constant", first + gate)))?;
     }
     Ok(gates)
 }

@@ -24,11 +24,13 @@ pub(super) fn signal(cx: &mut Lowering<'_>, node: &Node, signal: &SignalOp) -> R
         }
         SignalOp::FftAutoScale => {
             types(cx, node, &[DType::I16], &[DType::I16, DType::I32])?;
-            let (input, output, scale_bits) = (operand(cx, node, 0)?, result(cx, node, 0)?, result(cx, node, 1)?);
+            let (input, output, scale_bits) =
+                (operand(cx, node, 0)?, result(cx, node, 0)?, result(cx, node, 1)?);
             same_size(cx, node, 0)?;
             one_element(cx.value(cx.output(node, 1)?).elements())?;
             let params = op::SignalFftAutoScale { input, output, scale_bits };
-            cx.emit(Kernel::SignalFftAutoScale, &params, &[input], &[output, scale_bits]).in_place(input, output);
+            cx.emit(Kernel::SignalFftAutoScale, &params, &[input], &[output, scale_bits])
+                .in_place(input, output);
         }
         SignalOp::Rfft { length } => rfft(cx, node, length)?,
         SignalOp::Energy { start, end } => {
@@ -36,7 +38,9 @@ pub(super) fn signal(cx: &mut Lowering<'_>, node: &Node, signal: &SignalOp) -> R
             let (input, output) = (operand(cx, node, 0)?, result(cx, node, 0)?);
             let bins = cx.value(cx.output(node, 0)?).elements();
             if cx.value(cx.input(node, 0)?).elements() != 2 * bins || start > end || end > bins {
-                return unsupported("the bins must lie within the spectrum, which must have one pair for each result");
+                return unsupported(
+                    "the bins must lie within the spectrum, which must have one pair for each result",
+                );
             }
             let params = op::SignalEnergy { input, output, start: start as u32, end: end as u32 };
             cx.emit(Kernel::SignalEnergy, &params, &[input], &[output]).macs(2 * (end - start));
@@ -44,7 +48,8 @@ pub(super) fn signal(cx: &mut Lowering<'_>, node: &Node, signal: &SignalOp) -> R
         SignalOp::FilterBank => filter_bank(cx, node)?,
         SignalOp::FilterBankSquareRoot => {
             types(cx, node, &[DType::U64, DType::I32], &[DType::U32])?;
-            let (input, scale_bits, output) = (operand(cx, node, 0)?, operand(cx, node, 1)?, result(cx, node, 0)?);
+            let (input, scale_bits, output) =
+                (operand(cx, node, 0)?, operand(cx, node, 1)?, result(cx, node, 0)?);
             same_size(cx, node, 0)?;
             one_element(cx.value(cx.input(node, 1)?).elements())?;
             let params = op::SignalFilterBankSquareRoot { input, scale_bits, output };
@@ -92,7 +97,9 @@ pub(super) fn signal(cx: &mut Lowering<'_>, node: &Node, signal: &SignalOp) -> R
             same_size(cx, node, 0)?;
             let channels = cx.value(cx.input(node, 0)?).elements();
             if snr_shift > 63 || cx.value(cx.input(node, 1)?).elements() != channels {
-                return unsupported("there must be one noise estimate for each channel, and the shift be below 64");
+                return unsupported(
+                    "there must be one noise estimate for each channel, and the shift be below 64",
+                );
             }
             if cx.value(cx.input(node, 2)?).elements() < PCAN_LUT_LEN {
                 return unsupported(format!("the table of gains must have {PCAN_LUT_LEN} elements"));
@@ -121,7 +128,9 @@ pub(super) fn signal(cx: &mut Lowering<'_>, node: &Node, signal: &SignalOp) -> R
 fn rfft(cx: &mut Lowering<'_>, node: &Node, length: usize) -> Result<(), Unsupported> {
     let (input, output) = (operand(cx, node, 0)?, result(cx, node, 0)?);
     let (from, to) = (cx.value(cx.input(node, 0)?), cx.value(cx.output(node, 0)?));
-    let (Some((&frame, rows)), Some((&spectrum, out_rows))) = (from.shape.split_last(), to.shape.split_last()) else {
+    let (Some((&frame, rows)), Some((&spectrum, out_rows))) =
+        (from.shape.split_last(), to.shape.split_last())
+    else {
         return unsupported("input and output must have an axis");
     };
     if !rfft_supports(length) {
@@ -131,17 +140,21 @@ fn rfft(cx: &mut Lowering<'_>, node: &Node, length: usize) -> Result<(), Unsuppo
         ));
     }
     if frame == 0 || frame > length || spectrum != length + 2 || rows != out_rows {
-        return unsupported("a frame must not be longer than the FFT, and the result have a pair for each bin");
+        return unsupported(
+            "a frame must not be longer than the FFT, and the result have a pair for each bin",
+        );
     }
     types(cx, node, &[from.dtype], &[from.dtype])?;
     let angles = twiddles(length);
     let (kernel, twiddles) = match from.dtype {
         DType::I16 => {
-            let fractions: Vec<i16> = angles.map(|x| (0.5 + f64::from(i16::MAX) * x).floor() as i16).collect();
+            let fractions: Vec<i16> =
+                angles.map(|x| (0.5 + f64::from(i16::MAX) * x).floor() as i16).collect();
             (Kernel::SignalRfft, cx.constant(DType::I16, &[fractions.len()], &fractions))
         }
         DType::I32 => {
-            let fractions: Vec<i32> = angles.map(|x| (0.5 + f64::from(i32::MAX) * x).floor() as i32).collect();
+            let fractions: Vec<i32> =
+                angles.map(|x| (0.5 + f64::from(i32::MAX) * x).floor() as i32).collect();
             (Kernel::SignalRfftI32, cx.constant(DType::I32, &[fractions.len()], &fractions))
         }
         DType::F32 => {
@@ -216,7 +229,8 @@ fn types(cx: &Lowering<'_>, node: &Node, inputs: &[DType], outputs: &[DType]) ->
 
 /// Result `at` has as many elements as operand 0.
 fn same_size(cx: &Lowering<'_>, node: &Node, at: usize) -> Result<(), Unsupported> {
-    let (input, output) = (cx.value(cx.input(node, 0)?).elements(), cx.value(cx.output(node, at)?).elements());
+    let (input, output) =
+        (cx.value(cx.input(node, 0)?).elements(), cx.value(cx.output(node, at)?).elements());
     if input == output { Ok(()) } else { unsupported(format!("result {at} must be as long as the input")) }
 }
 

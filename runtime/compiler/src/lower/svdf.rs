@@ -33,7 +33,12 @@ pub(super) fn svdf(
 }
 
 /// Checks the shapes and that what should be constant is.
-fn tensors(cx: &mut Lowering<'_>, node: &Node, rank: usize, state: StateId) -> Result<op::SvdfTensors, Unsupported> {
+fn tensors(
+    cx: &mut Lowering<'_>,
+    node: &Node,
+    rank: usize,
+    state: StateId,
+) -> Result<op::SvdfTensors, Unsupported> {
     let [input, feature_weights, time_weights] = [0, 1, 2].map(|at| cx.input(node, at));
     let (input, feature_weights, time_weights) = (input?, feature_weights?, time_weights?);
     let (bias, output) = (cx.optional_input(node, 3), cx.output(node, 0)?);

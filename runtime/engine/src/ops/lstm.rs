@@ -30,10 +30,7 @@ pub(crate) fn lstm_int16(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), Ru
 pub(crate) fn lstm_float32(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
     let p: op::LstmF32 = decode(body)?;
     let weights = weights(cx, &p.tensors)?;
-    let params = LstmF32 {
-        shape: shape(cx, &p.tensors)?,
-        cell_clip: p.cell_clip,
-    };
+    let params = LstmF32 { shape: shape(cx, &p.tensors)?, cell_clip: p.cell_clip };
     let ([hidden, cell, output], [input]) = borrow(cx, &p.tensors)?;
     Ok(lstm_f32(&params, &weights, cast(input)?, cast_mut(hidden)?, cast_mut(cell)?, cast_mut(output)?)?)
 }

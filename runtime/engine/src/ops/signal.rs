@@ -1,7 +1,7 @@
 //! Audio front-end operators.
 
 use dunlin_artifact::op;
-use dunlin_kernels::signal as kernel;
+use dunlin_kernels::{KernelError, signal as kernel};
 
 use crate::RunError;
 use crate::context::{Context, Plain, cast, cast_mut, decode};
@@ -24,18 +24,22 @@ pub(crate) fn signal_fft_auto_scale(cx: &mut Context<'_, '_>, body: &[u8]) -> Re
 }
 
 pub(crate) fn signal_rfft_int16(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
-    rfft::<i16>(cx, body)
+    rfft(cx, body, kernel::rfft_i16)
 }
 
 pub(crate) fn signal_rfft_int32(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
-    rfft::<i32>(cx, body)
+    rfft(cx, body, kernel::rfft_i32)
 }
 
 pub(crate) fn signal_rfft_float32(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
-    rfft::<f32>(cx, body)
+    rfft(cx, body, kernel::rfft_f32)
 }
 
-fn rfft<T: kernel::FftScalar + Plain>(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
+fn rfft<T: Plain>(
+    cx: &mut Context<'_, '_>,
+    body: &[u8],
+    transform: fn(&kernel::Rfft, &[T], &[T], &mut [T]) -> Result<(), KernelError>,
+) -> Result<(), RunError> {
     let p: op::SignalRfft = decode(body)?;
     let input = cx.tensor(p.input)?;
     let frame = *input.shape().last().ok_or(RunError::BadTensor(p.input))?;
@@ -43,9 +47,9 @@ fn rfft<T: kernel::FftScalar + Plain>(cx: &mut Context<'_, '_>, body: &[u8]) -> 
     let stages = u64::from(u32::BITS - p.length.leading_zeros());
     cx.charge((cx.tensor(p.output)?.elements() as u64).saturating_mul(stages))?;
     let params = kernel::Rfft { frame: frame as usize, length: p.length as usize };
-    let twiddles = cx.constant::<T>(p.twiddles)?;
+    let twiddles = cx.constant(p.twiddles)?;
     let ([output], [input]) = cx.borrow([p.output], [p.input])?;
-    Ok(kernel::rfft(&params, twiddles, cast(input)?, cast_mut(output)?)?)
+    Ok(transform(&params, twiddles, cast(input)?, cast_mut(output)?)?)
 }
 
 pub(crate) fn signal_energy(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {

@@ -2,23 +2,20 @@
 
 use dunlin_artifact::{DType, op};
 use dunlin_kernels::float::Clamp;
-use dunlin_kernels::svdf::{SvdfF32, SvdfInt, SvdfShape, SvdfState, svdf_f32, svdf_i8};
+use dunlin_kernels::svdf::{SvdfF32, SvdfInt, SvdfShape, svdf_f32, svdf_i8, svdf_i8_state16};
 
 use super::factor;
 use crate::RunError;
-use crate::context::{Context, Plain, cast, cast_mut, decode};
+use crate::context::{Context, cast, cast_mut, decode};
 
 pub(crate) fn svdf_int8(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
     let p: op::SvdfI8 = decode(body)?;
-    match cx.tensor(p.tensors.state)?.dtype {
-        DType::I8 => with_state::<i8>(cx, &p),
-        DType::I16 => with_state::<i16>(cx, &p),
-        _ => Err(RunError::BadTensor(p.tensors.state)),
-    }
-}
-
-fn with_state<S: SvdfState + Plain>(cx: &mut Context<'_, '_>, p: &op::SvdfI8) -> Result<(), RunError> {
     let t = &p.tensors;
+    let wide = match cx.tensor(t.state)?.dtype {
+        DType::I8 => false,
+        DType::I16 => true,
+        _ => return Err(RunError::BadTensor(t.state)),
+    };
     let params = SvdfInt {
         shape: shape(cx, t)?,
         state_zero_point: p.state_zero_point,
@@ -26,13 +23,19 @@ fn with_state<S: SvdfState + Plain>(cx: &mut Context<'_, '_>, p: &op::SvdfI8) ->
         feature: factor(p.feature),
         time: factor(p.time),
     };
-    let (feature_weights, time_weights) =
-        (cx.constant(t.feature_weights)?, cx.constant::<S>(t.time_weights)?);
+    let features = cx.constant(t.feature_weights)?;
     let feature_bias = p.feature_bias.map(|bias| cx.constant(bias)).transpose()?;
     let bias = t.bias.map(|bias| cx.constant(bias)).transpose()?;
+    if wide {
+        let times = cx.constant(t.time_weights)?;
+        let ([state, output], [input]) = cx.borrow([t.state, t.output], [t.input])?;
+        let (input, state, output) = (cast(input)?, cast_mut(state)?, cast_mut(output)?);
+        return Ok(svdf_i8_state16(&params, input, features, feature_bias, times, bias, state, output)?);
+    }
+    let times = cx.constant(t.time_weights)?;
     let ([state, output], [input]) = cx.borrow([t.state, t.output], [t.input])?;
     let (input, state, output) = (cast(input)?, cast_mut(state)?, cast_mut(output)?);
-    Ok(svdf_i8(&params, input, feature_weights, feature_bias, time_weights, bias, state, output)?)
+    Ok(svdf_i8(&params, input, features, feature_bias, times, bias, state, output)?)
 }
 
 pub(crate) fn svdf_float32(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {

@@ -17,13 +17,13 @@ pub(crate) trait Activation: Copy + Into<i32> + From<i8> {
     /// `a + x * w`.
     fn multiply_add(a: Self::Sum, x: Self, w: i8) -> Self::Sum;
 
-    /// Adds `sum((x - zero_point) * w)` to the sum of each filter. The filters are as long as `x`; `zero_point` is
-    /// an int8, and 0 for int16 activations.
+    /// Adds `sum((x - zero_point) * w)` to the sum of each filter, as far as `x` goes. `zero_point` is an int8, and 0
+    /// for int16 activations.
     fn dot(
         sums: [Self::Sum; BLOCK],
         x: &[Self],
         zero_point: i16,
-        filters: [&[i8]; BLOCK],
+        filters: FilterBlock<'_>,
     ) -> [Self::Sum; BLOCK];
 }
 
@@ -41,8 +41,12 @@ impl Activation for i8 {
     }
 
     #[inline(always)]
-    fn dot(sums: [i32; BLOCK], x: &[i8], zero_point: i16, filters: [&[i8]; BLOCK]) -> [i32; BLOCK] {
-        dot(sums, x.iter().map(|&x| i16::from(x).wrapping_sub(zero_point)), filters)
+    fn dot(mut sums: [i32; BLOCK], x: &[i8], zero_point: i16, filters: FilterBlock<'_>) -> [i32; BLOCK] {
+        match zero_point {
+            0 => dot(&mut sums, x, |&x| x.into(), filters),
+            _ => dot(&mut sums, x, |&x| i16::from(x).wrapping_sub(zero_point), filters),
+        }
+        sums
     }
 }
 
@@ -63,10 +67,11 @@ impl Activation for i16 {
     }
 
     #[inline(always)]
-    fn dot(mut sums: [i64; BLOCK], x: &[i16], _zero_point: i16, filters: [&[i8]; BLOCK]) -> [i64; BLOCK] {
+    fn dot(mut sums: [i64; BLOCK], x: &[i16], _zero_point: i16, filters: FilterBlock<'_>) -> [i64; BLOCK] {
         for (index, x) in x.chunks(SAFE_PRODUCTS).enumerate() {
-            let filters = filters.map(|filter| part(filter, index * SAFE_PRODUCTS, x.len()));
-            for (sum, products) in sums.iter_mut().zip(dot([0; BLOCK], x.iter().copied(), filters)) {
+            let mut products = [0; BLOCK];
+            dot(&mut products, x, |&x| x, filters.from(index * SAFE_PRODUCTS));
+            for (sum, products) in sums.iter_mut().zip(products) {
                 *sum = sum.wrapping_add(i64::from(products));
             }
         }
@@ -75,24 +80,49 @@ impl Activation for i16 {
 }
 
 /// The multiply-accumulate loop. Plain zips over slices: no index to check, and a form that compilers turn into
-/// `smlabb` on Cortex-M4 and into `pmaddwd` on x86.
-#[inline(always)]
-fn dot(sums: [i32; BLOCK], x: impl Iterator<Item = i16>, [a, b, c, d]: [&[i8]; BLOCK]) -> [i32; BLOCK] {
-    let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = sums;
-    for ((((x, &a), &b), &c), &d) in x.zip(a).zip(b).zip(c).zip(d) {
-        let x = i32::from(x);
+/// `smlabb` on Cortex-M4 and into `pmaddwd` on x86. Out of line, so that the loop has all registers to itself.
+#[inline(never)]
+fn dot<T>(sums: &mut [i32; BLOCK], x: &[T], widen: impl Fn(&T) -> i16, filters: FilterBlock<'_>) {
+    let [a, b, c, d] = core::array::from_fn(|index| filters.weights(index, x.len()));
+    let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
+    for ((((x, &a), &b), &c), &d) in x.iter().zip(a).zip(b).zip(c).zip(d) {
+        let x = i32::from(widen(x));
         sum_a = sum_a.wrapping_add(x * i32::from(a));
         sum_b = sum_b.wrapping_add(x * i32::from(b));
         sum_c = sum_c.wrapping_add(x * i32::from(c));
         sum_d = sum_d.wrapping_add(x * i32::from(d));
     }
-    [sum_a, sum_b, sum_c, sum_d]
+    *sums = [sum_a, sum_b, sum_c, sum_d];
 }
 
-/// The filters of `count <= BLOCK` output channels from `first` on. A short block repeats its last filter: that
-/// spares a second copy of the inner loop for the last channels.
+/// The filters of up to [`BLOCK`] neighbouring output channels. A short block repeats its last filter: that spares a
+/// second copy of the inner loop for the last channels.
+#[derive(Clone, Copy)]
+pub(crate) struct FilterBlock<'a> {
+    weights: &'a [i8],
+    /// Elements from one filter to the next.
+    stride: usize,
+    /// Index of the last filter.
+    last: usize,
+}
+
+/// The filters, of `filter_len` weights each, of `count <= BLOCK` output channels from `first` on.
 #[inline(always)]
-pub(crate) fn filter_block(weights: &[i8], filter_len: usize, first: usize, count: usize) -> [&[i8]; BLOCK] {
-    let last = count.saturating_sub(1);
-    core::array::from_fn(|index| part(weights, (first + index.min(last)) * filter_len, filter_len))
+pub(crate) fn filter_block(weights: &[i8], filter_len: usize, first: usize, count: usize) -> FilterBlock<'_> {
+    let weights = weights.get(first * filter_len..).unwrap_or_default();
+    FilterBlock { weights, stride: filter_len, last: count.saturating_sub(1) }
+}
+
+impl<'a> FilterBlock<'a> {
+    /// The same filters without their first `skipped` weights.
+    #[inline(always)]
+    pub(crate) fn from(self, skipped: usize) -> Self {
+        FilterBlock { weights: self.weights.get(skipped..).unwrap_or_default(), ..self }
+    }
+
+    /// The first `len` weights of filter `index`.
+    #[inline(always)]
+    pub(crate) fn weights(self, index: usize, len: usize) -> &'a [i8] {
+        part(self.weights, index.min(self.last).wrapping_mul(self.stride), len)
+    }
 }

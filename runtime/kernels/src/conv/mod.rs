@@ -135,15 +135,16 @@ fn convolve<T: Activation>(
                 0 => 0,
                 zero_point => patch.sum(group, p.input_zero_point).wrapping_mul(zero_point).wrapping_neg(),
             };
+            let runs = patch.runs(group);
             let channels = part_mut(pixel, group * group_channels, group_channels);
             for (block, values) in channels.chunks_mut(BLOCK).enumerate() {
                 let first = group * group_channels + block * BLOCK;
                 let filters = filter_block(weights, filter_len, first, values.len());
-                let sums = patch.dot(group, filters);
+                let sums = runs.dot(filters);
                 for (j, (value, sum)) in values.iter_mut().zip(sums).enumerate() {
                     let mut constant = shared;
-                    if padded && let Some(filter) = filters.get(j) {
-                        let outside = patch.weights_outside(filter);
+                    if padded {
+                        let outside = patch.weights_outside(filters.weights(j, filter_len));
                         constant = constant.wrapping_add(outside.wrapping_mul(p.input_zero_point));
                     }
                     *value = finish(first + j, T::add(sum, T::Sum::from(constant)));

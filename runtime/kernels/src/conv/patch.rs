@@ -1,6 +1,6 @@
 //! The part of an image that one output pixel sees.
 
-use super::{Activation, BLOCK};
+use super::dot::{Activation, BLOCK, FilterBlock};
 use crate::window::{Taps, Window, part};
 
 /// A window at one position over one image.
@@ -79,21 +79,11 @@ impl<T> Patch<'_, T> {
 }
 
 impl<T: Activation> Patch<'_, T> {
-    /// `sum(x * w)` over the taps inside the image, for each filter of a block; `x` are the channels of `group`.
-    #[inline(never)]
-    pub(crate) fn dot(&self, group: usize, filters: [&[i8]; BLOCK]) -> [T::Sum; BLOCK] {
-        let mut sums = [T::Sum::default(); BLOCK];
-        self.for_each_run(group, |values, at| {
-            sums = T::dot(sums, values, 0, filters.map(|filter| part(filter, at, values.len())));
-        });
-        sums
-    }
-
     /// `sum(x)` over all taps and the channels of `group`, where padding reads as `zero_point`.
     #[inline(never)]
     pub(crate) fn sum(&self, group: usize, zero_point: i32) -> i32 {
         let mut sum = 0i32;
-        self.for_each_run(group, |values, _| {
+        self.runs(group).for_each(|values, _| {
             for &value in values {
                 sum = sum.wrapping_add(value.into());
             }
@@ -118,20 +108,67 @@ impl<T: Activation> Patch<'_, T> {
         sum
     }
 
-    /// Calls `visit` for each run of consecutive input values (of the channels of `group`) with its place in a
-    /// filter. A run is all of a filter row, unless dilation or groups tear its taps apart.
+    /// The taps inside the image, with the channels of `group`, in runs of consecutive elements. A run is all of a
+    /// filter row, unless dilation or groups tear its taps apart.
     #[inline(always)]
-    fn for_each_run(&self, group: usize, mut visit: impl FnMut(&[T], usize)) {
-        let w = self.window;
+    pub(crate) fn runs(&self, group: usize) -> Runs<'_, T> {
+        let (w, rows, columns) = (self.window, self.rows, self.columns);
         let depth = w.depth();
         let dense = w.groups == 1 && w.dilation_w == 1;
-        let (runs, run_len) =
-            if dense { (1, self.columns.count * depth) } else { (self.columns.count, depth) };
-        self.for_each_row(|pixel, tap| {
-            for run in 0..runs {
-                let start = (pixel + run * w.dilation_w) * w.in_c + group * depth;
-                visit(part(self.image, start, run_len), (tap + run) * depth);
+        let (runs, run_len) = if dense { (1, columns.count * depth) } else { (columns.count, depth) };
+        // The coordinates of a window beside the image mean nothing; nothing is read then.
+        let first_pixel = rows.position.wrapping_mul(w.in_w).wrapping_add(columns.position);
+        let row_len = w.in_w * w.in_c;
+        Runs {
+            image: self.image,
+            rows: if columns.count == 0 { 0 } else { rows.count },
+            runs,
+            run_len,
+            start: first_pixel.wrapping_mul(w.in_c).wrapping_add(group * depth),
+            row_step: row_len.wrapping_mul(w.dilation_h),
+            run_step: w.in_c.wrapping_mul(w.dilation_w),
+            weight_start: rows.first.wrapping_mul(w.k_w).wrapping_add(columns.first).wrapping_mul(depth),
+            weight_row_step: w.k_w * depth,
+        }
+    }
+}
+
+/// Runs of consecutive input elements and the weights that go with them, in elements of the image and of a filter.
+pub(crate) struct Runs<'a, T> {
+    image: &'a [T],
+    rows: usize,
+    /// Runs in a row; their weights lie one behind the other.
+    runs: usize,
+    run_len: usize,
+    start: usize,
+    row_step: usize,
+    run_step: usize,
+    weight_start: usize,
+    weight_row_step: usize,
+}
+
+impl<T: Activation> Runs<'_, T> {
+    /// Calls `visit` for each run with its input values and the place of its weights in a filter.
+    #[inline(always)]
+    fn for_each(&self, mut visit: impl FnMut(&[T], usize)) {
+        let (mut row, mut weight_row) = (self.start, self.weight_start);
+        for _ in 0..self.rows {
+            let (mut run, mut weights) = (row, weight_row);
+            for _ in 0..self.runs {
+                visit(part(self.image, run, self.run_len), weights);
+                run = run.wrapping_add(self.run_step);
+                weights = weights.wrapping_add(self.run_len);
             }
-        });
+            row = row.wrapping_add(self.row_step);
+            weight_row = weight_row.wrapping_add(self.weight_row_step);
+        }
+    }
+
+    /// `sum(x * w)` over the runs for each filter of a block.
+    #[inline(always)]
+    pub(crate) fn dot(&self, filters: FilterBlock<'_>) -> [T::Sum; BLOCK] {
+        let mut sums = [T::Sum::default(); BLOCK];
+        self.for_each(|values, at| sums = T::dot(sums, values, 0, filters.from(at)));
+        sums
     }
 }

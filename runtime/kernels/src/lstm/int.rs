@@ -2,7 +2,7 @@
 
 use super::{GATES, LstmShape, LstmWeights};
 use crate::KernelError;
-use crate::conv::{Activation, filter_block};
+use crate::conv::Activation;
 use crate::fixed::Multiplier;
 use crate::unary_i16::SigmoidI16;
 
@@ -139,11 +139,14 @@ impl LstmInt {
         x: &[T],
         hidden: &[T],
     ) -> [i16; GATES] {
-        let biases = |all: &[T::Sum]| all.as_chunks::<GATES>().0.get(unit).copied().unwrap_or_default();
-        let rows = |weights, len| filter_block(weights, len, GATES * unit, GATES);
-        let from_input = T::dot(biases(weights.bias), x, 0, rows(weights.input, x.len()));
-        let from_hidden =
-            T::dot(biases(weights.recurrent_bias), hidden, 0, rows(weights.recurrent, hidden.len()));
+        let sums = |biases: &[T::Sum], weights: &[i8], x: &[T]| {
+            let mut sums = biases.as_chunks::<GATES>().0.get(unit).copied().unwrap_or_default();
+            let rows = weights.get(GATES * unit * x.len()..).unwrap_or_default();
+            T::dot(&mut sums, x, 0, rows, x.len());
+            sums
+        };
+        let from_input = sums(weights.bias, weights.input, x);
+        let from_hidden = sums(weights.recurrent_bias, weights.recurrent, hidden);
 
         let mut gates = [0; GATES];
         let sums = from_input.into_iter().zip(from_hidden);

@@ -91,11 +91,8 @@ impl LstmShape {
         let states = hidden.chunks_exact_mut(units.max(1)).zip(cell.chunks_exact_mut(units.max(1)));
         for (sequence, (hidden, cell)) in states.enumerate() {
             for time in 0..self.steps {
-                let row = if self.time_major {
-                    time * self.batch + sequence
-                } else {
-                    sequence * self.steps + time
-                };
+                let row =
+                    if self.time_major { time * self.batch + sequence } else { sequence * self.steps + time };
                 let Some(out) = output.get_mut(row * units..(row + 1) * units) else { return };
                 step(part(input, row * inputs, inputs), hidden, cell, out);
                 for (state, &new) in hidden.iter_mut().zip(out.iter()) {

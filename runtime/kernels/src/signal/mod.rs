@@ -13,7 +13,7 @@ mod square_root;
 mod window;
 
 pub use energy::energy;
-pub use fft::{FftScalar, RFFT_MAX_LEN, Rfft, rfft, rfft_supports, rfft_twiddle_len};
+pub use fft::{RFFT_MAX_LEN, Rfft, rfft_f32, rfft_i16, rfft_i32, rfft_supports, rfft_twiddle_len};
 pub use filter_bank::{FilterBank, filter_bank};
 pub use log::filter_bank_log;
 pub use pcan::{PCAN_LUT_LEN, pcan};

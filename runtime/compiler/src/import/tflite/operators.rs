@@ -105,6 +105,9 @@ pub(super) struct Source<'a> {
     pub(super) outputs: Vec<ValueId>,
 }
 
+/// An operator of the graph with the operands that are left when the constant ones have been read.
+pub(super) type Parsed = (Op, Vec<Option<ValueId>>);
+
 /// Why an operator cannot be read: a sentence for the user.
 type Read<T> = Result<T, String>;
 
@@ -217,7 +220,7 @@ impl<'a> Importer<'a> {
     fn read_variable(
         &mut self,
         source: &Source<'a>,
-    ) -> Result<Read<Option<(Op, Vec<Option<ValueId>>)>>, CompileError> {
+    ) -> Result<Read<Option<Parsed>>, CompileError> {
         let handle = source.inputs.first().copied().flatten();
         let (Some(state), Some(&output)) = (self.handle(handle), source.outputs.first()) else {
             return Ok(Err("the variable has no handle in this graph".into()));
@@ -229,7 +232,7 @@ impl<'a> Importer<'a> {
     fn assign_variable(
         &mut self,
         source: &Source<'a>,
-    ) -> Result<Read<Option<(Op, Vec<Option<ValueId>>)>>, CompileError> {
+    ) -> Result<Read<Option<Parsed>>, CompileError> {
         let handle = source.inputs.first().copied().flatten();
         let (Some(state), Some(Some(value))) = (self.handle(handle), source.inputs.get(1).copied()) else {
             return Ok(Err("the variable has no handle in this graph".into()));
@@ -244,7 +247,7 @@ impl<'a> Importer<'a> {
         code: Code,
         name: &str,
         source: &Source<'a>,
-    ) -> Read<Option<(Op, Vec<Option<ValueId>>)>> {
+    ) -> Read<Option<Parsed>> {
         let all = || source.inputs.clone();
         let first = || source.inputs.iter().take(1).copied().collect::<Vec<_>>();
         let unary = |op: UnaryOp| Ok(Some((Op::Unary(op), first())));
@@ -714,7 +717,7 @@ impl<'a> Importer<'a> {
         for k in 0..axes {
             expected[0] *= block[k];
             let padded = spatial[k + 1] + margin[k][0] + margin[k][1];
-            if padded % block[k] != 0 {
+            if !padded.is_multiple_of(block[k]) {
                 return Err(format!("axis {} is no multiple of its block size", k + 1));
             }
             expected[k + 1] = padded / block[k];

@@ -21,7 +21,10 @@ impl<'a> Importer<'a> {
         }
         let mut operands = source.inputs.clone();
         let mut state = |at: usize, what: &str| {
-            let id = operands.get_mut(at).and_then(Option::take).ok_or_else(|| format!("the {what} is missing"))?;
+            let id = operands
+                .get_mut(at)
+                .and_then(Option::take)
+                .ok_or_else(|| format!("the {what} is missing"))?;
             self.variable_tensor(id)
         };
         let (hidden, cell) = (state(18, "hidden state")?, state(19, "cell state")?);
@@ -50,7 +53,8 @@ impl<'a> Importer<'a> {
         }
         let value = self.graph.values[id].clone();
         let bytes = value.bytes();
-        let zero_point = value.quant.as_ref().and_then(|quant| quant.zero_points.first()).copied().unwrap_or(0);
+        let zero_point =
+            value.quant.as_ref().and_then(|quant| quant.zero_points.first()).copied().unwrap_or(0);
         let fill = if value.dtype == DType::I8 { zero_point as u8 } else { 0 };
         let initial = Some(vec![fill; bytes].into());
         let (name, dtype, shape, quant) = (value.name, value.dtype, value.shape, value.quant);
@@ -122,6 +126,7 @@ impl<'a> Importer<'a> {
 
 /// An integer option.
 fn int<T: TryFrom<i64>>(options: &Options, key: &str) -> Result<T, String> {
-    let value = options.int(key).ok_or_else(|| format!("the custom option {key} is missing or no integer"))?;
+    let value =
+        options.int(key).ok_or_else(|| format!("the custom option {key} is missing or no integer"))?;
     T::try_from(value).map_err(|_| format!("the custom option {key} cannot be {value}"))
 }

@@ -53,7 +53,12 @@ fn at<T: FftScalar>(twiddles: &[Complex<T>], index: usize) -> Complex<T> {
 }
 
 /// Combines two spectra.
-pub(super) fn radix_2<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles: &[Complex<T>], stride: usize) {
+pub(super) fn radix_2<T: FftScalar>(
+    block: &mut [Complex<T>],
+    m: usize,
+    twiddles: &[Complex<T>],
+    stride: usize,
+) {
     let (even, odd) = block.split_at_mut(m.min(block.len()));
     for ((a, b), twiddle) in even.iter_mut().zip(odd).zip(every(twiddles, stride)) {
         let first = scale_down(*a, 2);
@@ -64,7 +69,12 @@ pub(super) fn radix_2<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles
 }
 
 /// Combines three spectra.
-pub(super) fn radix_3<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles: &[Complex<T>], stride: usize) {
+pub(super) fn radix_3<T: FftScalar>(
+    block: &mut [Complex<T>],
+    m: usize,
+    twiddles: &[Complex<T>],
+    stride: usize,
+) {
     let [_, sine] = at(twiddles, stride * m); // of -2 pi / 3
     let Some([a, b, c]) = parts(block, m) else { return };
     let twiddles = every(twiddles, stride).zip(every(twiddles, 2 * stride));
@@ -82,7 +92,12 @@ pub(super) fn radix_3<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles
 }
 
 /// Combines four spectra.
-pub(super) fn radix_4<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles: &[Complex<T>], stride: usize) {
+pub(super) fn radix_4<T: FftScalar>(
+    block: &mut [Complex<T>],
+    m: usize,
+    twiddles: &[Complex<T>],
+    stride: usize,
+) {
     let Some([a, b, c, d]) = parts(block, m) else { return };
     let twiddles = every(twiddles, stride).zip(every(twiddles, 2 * stride)).zip(every(twiddles, 3 * stride));
     for ((((a, b), c), d), ((tb, tc), td)) in a.iter_mut().zip(b).zip(c).zip(d).zip(twiddles) {
@@ -100,7 +115,12 @@ pub(super) fn radix_4<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles
 }
 
 /// Combines five spectra.
-pub(super) fn radix_5<T: FftScalar>(block: &mut [Complex<T>], m: usize, twiddles: &[Complex<T>], stride: usize) {
+pub(super) fn radix_5<T: FftScalar>(
+    block: &mut [Complex<T>],
+    m: usize,
+    twiddles: &[Complex<T>],
+    stride: usize,
+) {
     let [cos_1, sin_1] = at(twiddles, stride * m); // of -2 pi / 5
     let [cos_2, sin_2] = at(twiddles, 2 * stride * m); // of -4 pi / 5
     let Some([a, b, c, d, e]) = parts(block, m) else { return };

@@ -10,12 +10,12 @@ mod scalar;
 
 use crate::KernelError;
 use butterfly::Complex;
-pub use scalar::FftScalar;
+use scalar::FftScalar;
 
 /// The largest length of an FFT.
 pub const RFFT_MAX_LEN: usize = 1 << 16;
 
-/// Parameters of [`rfft`].
+/// Parameters of an FFT of real samples.
 #[derive(Clone, Debug)]
 pub struct Rfft {
     /// Samples of a frame, 1 ..= `length`; zeros follow up to the length.
@@ -36,13 +36,48 @@ pub const fn rfft_twiddle_len(length: usize) -> usize {
     2 * (n + n / 2)
 }
 
-/// The spectrum of every frame of `input`: bins 0 to `length / 2` as pairs (real, imaginary). `twiddles` is the table
-/// of [`rfft_twiddle_len`] numbers; in fixed point it holds `floor(MAX * x + 1/2)`.
+/// The spectrum of every frame of `input`: bins 0 to `length / 2` as pairs (real, imaginary), divided by the length.
+/// `twiddles` is the table of [`rfft_twiddle_len`] numbers as `floor(32767 * x + 1/2)`.
 ///
 /// # Errors
 /// [`KernelError::Parameter`] for a length without FFT or a frame that is empty or longer; [`KernelError::Shape`] when
 /// the input is not a whole number of frames, the output not as many spectra, or the table not of its length.
-pub fn rfft<T: FftScalar>(
+pub fn rfft_i16(
+    p: &Rfft,
+    twiddles: &[i16],
+    input: &[i16],
+    output: &mut [i16],
+) -> Result<(), KernelError> {
+    rfft(p, twiddles, input, output)
+}
+
+/// As [`rfft_i16`] for int32; the table holds `floor((2^31 - 1) * x + 1/2)`.
+///
+/// # Errors
+/// As [`rfft_i16`].
+pub fn rfft_i32(
+    p: &Rfft,
+    twiddles: &[i32],
+    input: &[i32],
+    output: &mut [i32],
+) -> Result<(), KernelError> {
+    rfft(p, twiddles, input, output)
+}
+
+/// As [`rfft_i16`] for float32; the spectrum is not divided by the length, the table holds the numbers themselves.
+///
+/// # Errors
+/// As [`rfft_i16`].
+pub fn rfft_f32(
+    p: &Rfft,
+    twiddles: &[f32],
+    input: &[f32],
+    output: &mut [f32],
+) -> Result<(), KernelError> {
+    rfft(p, twiddles, input, output)
+}
+
+fn rfft<T: FftScalar>(
     p: &Rfft,
     twiddles: &[T],
     input: &[T],
@@ -52,7 +87,7 @@ pub fn rfft<T: FftScalar>(
     if p.frame == 0 || p.frame > p.length {
         return Err(KernelError::Parameter);
     }
-    let spectrum = p.length + 2;
+    let spectrum = p.length.saturating_add(2);
     let fits = twiddles.len() == rfft_twiddle_len(p.length)
         && input.len().is_multiple_of(p.frame)
         && output.len().is_multiple_of(spectrum)
@@ -84,14 +119,14 @@ struct Factors {
 impl Factors {
     /// Factors half the length of a real FFT: as many fours as possible, then two, threes and fives.
     const fn new(length: usize) -> Option<Self> {
-        if length < 4 || length > RFFT_MAX_LEN || length % 2 != 0 {
+        if length < 4 || length > RFFT_MAX_LEN || !length.is_multiple_of(2) {
             return None;
         }
         let mut factors = Factors { radices: [0; MAX_STAGES], stages: 0 };
         let mut rest = length / 2;
         let mut radix = 4;
         while rest > 1 {
-            while rest % radix != 0 {
+            while !rest.is_multiple_of(radix) {
                 radix = match radix {
                     4 => 2,
                     2 => 3,
@@ -193,3 +228,6 @@ fn separate_pair<T: FftScalar>(
         [T::half_difference(even[0], odd[0]), T::half_difference(odd[1], even[1])],
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Arithmetic of the FFT for its types of numbers.
 
 /// The type of samples and spectrum: int16 or int32 as fractions of 1, or float32.
-pub trait FftScalar: Copy + Default {
+pub(super) trait FftScalar: Copy + Default {
     /// `a + b`; integers wrap.
     fn add(a: Self, b: Self) -> Self;
     /// `a - b`; integers wrap.
@@ -46,13 +46,15 @@ macro_rules! fraction {
             }
             #[inline(always)]
             fn mul_add(a: Self, b: Self, c: Self, d: Self) -> Self {
-                let (ab, cd) = (<$product>::from(a) * <$product>::from(b), <$product>::from(c) * <$product>::from(d));
+                let (ab, cd) =
+                    (<$product>::from(a) * <$product>::from(b), <$product>::from(c) * <$product>::from(d));
                 let half = 1 << (Self::BITS - 2);
                 (ab.wrapping_add(cd).wrapping_add(half) >> (Self::BITS - 1)) as Self
             }
             #[inline(always)]
             fn mul_sub(a: Self, b: Self, c: Self, d: Self) -> Self {
-                let (ab, cd) = (<$product>::from(a) * <$product>::from(b), <$product>::from(c) * <$product>::from(d));
+                let (ab, cd) =
+                    (<$product>::from(a) * <$product>::from(b), <$product>::from(c) * <$product>::from(d));
                 let half = 1 << (Self::BITS - 2);
                 (ab.wrapping_sub(cd).wrapping_add(half) >> (Self::BITS - 1)) as Self
             }
