@@ -227,6 +227,9 @@ def run_jobs(jobs, processes):
     with context.Pool(processes, initializer=undaemonize) as pool:
         for number, found, refusals in pool.imap_unordered(generate_variant, jobs, chunksize=1):
             results[number] = (found, refusals)
+        # Let the workers end by themselves: a pool that is torn down would leave their oracles behind.
+        pool.close()
+        pool.join()
     return results
 
 

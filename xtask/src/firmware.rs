@@ -123,10 +123,10 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
         let artifact = compiler.compile(model)?;
         for cpu in CPUS.iter().filter(|cpu| is_chosen(options, model, cpu)) {
             images += 1;
-            match measure(project, &artifact, cpu) {
+            match measure(project, &artifact, cpu)? {
                 Ok(measurement) => table.add_row(row(model, &artifact, cpu, &measurement)),
-                Err(e) => {
-                    println!("{} on {}: {e:#}", model.name, cpu.name);
+                Err(failure) => {
+                    println!("{} on {}: {failure:#}", model.name, cpu.name);
                     failures.push(format!("{} on {}", model.name, cpu.name));
                     table.add_row([model.name.as_str(), cpu.name, "FAILED"])
                 }
@@ -215,18 +215,19 @@ pub(crate) fn build(project: &Project, artifact: &Path, cpu: &Cpu, features: &st
     Ok(project.target.join(cpu.target).join("release/dunlin-cortex-m"))
 }
 
-fn measure(project: &Project, artifact: &Artifact, cpu: &Cpu) -> Result<Measurement> {
+/// What a run showed, or why it failed. An image that cannot be built is an error: others could not be either.
+fn measure(project: &Project, artifact: &Artifact, cpu: &Cpu) -> Result<Result<Measurement>> {
     let image = build(project, &artifact.file, cpu, "")?;
     let folder = project.folder("firmware")?;
     let (log, counts) = (folder.join("output.txt"), folder.join("counts.txt"));
     if let Err(failure) = emulate(project, &image, cpu, &log, &counts) {
         // Once more with the code that puts errors into words, which the measured image does not carry.
         let image = build(project, &artifact.file, cpu, "explain")?;
-        return Err(emulate(project, &image, cpu, &log, &counts).err().unwrap_or(failure));
+        return Ok(Err(emulate(project, &image, cpu, &log, &counts).err().unwrap_or(failure)));
     }
     let (load, inference) = regions(&fs::read_to_string(&counts)?)?;
     let printed = numbers(&fs::read_to_string(&log)?);
-    Ok(Measurement { inference, load, printed, image: Image::read(&image)? })
+    Ok(Ok(Measurement { inference, load, printed, image: Image::read(&image)? }))
 }
 
 /// The lines of the firmware's output that are a word and a number.

@@ -1,7 +1,7 @@
 //! Integer depthwise 2-D convolution.
 
 use crate::KernelError;
-use crate::conv::{Activation, Conv2D, Lengths, Patch, at, for_each_patch};
+use crate::conv::{Activation, Bias16, Conv2D, Finish, Lengths, Patch, for_each_patch, part_mut};
 use crate::fixed::ChannelMultipliers;
 
 /// Neighbouring output channels computed together in registers; a Cortex-M has few.
@@ -30,9 +30,7 @@ pub fn depthwise_conv2d_i8(
     p.check_i8(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     check_groups(p)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
-    depthwise(p, input, weights, output, |channel, sum| {
-        p.finish_i8(scale.get(channel).apply(sum.wrapping_add(at(bias, channel))))
-    });
+    depthwise(p, input, weights, output, &p.finish_i8(bias, scale));
     Ok(())
 }
 
@@ -53,9 +51,7 @@ pub fn depthwise_conv2d_i16(
     p.check_i16(&Lengths::of(input, weights, bias.map(<[i64]>::len), output))?;
     check_groups(p)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
-    depthwise(p, input, weights, output, |channel, sum| {
-        p.finish_i16(scale.get(channel).apply_i64(sum.wrapping_add(at(bias, channel))))
-    });
+    depthwise(p, input, weights, output, &p.finish_i16(Bias16::Wide(bias), scale));
     Ok(())
 }
 
@@ -63,14 +59,14 @@ fn check_groups(p: &Conv2D) -> Result<(), KernelError> {
     if p.window.groups == p.window.in_c { Ok(()) } else { Err(KernelError::Parameter) }
 }
 
-/// The loop over pixels and blocks of channels. `finish` turns a channel's sum into its output value.
+/// The loop over pixels and blocks of channels.
 #[inline(always)]
 fn depthwise<T: Activation>(
     p: &Conv2D,
     input: &[T],
     weights: &[i8],
     output: &mut [T],
-    finish: impl Fn(usize, T::Sum) -> T,
+    finish: &impl Finish<T>,
 ) {
     let window = &p.window;
     let multiplier = window.out_c / window.in_c.max(1);
@@ -86,21 +82,18 @@ fn depthwise<T: Activation>(
                 let channel = index * span + start;
                 let input_channel = if multiplier == 1 { channel } else { index };
                 let block = Block { patch, weights, channel, input_channel, zero_point: p.input_zero_point };
-                let sums = match (lanes, multiplier) {
+                let mut sums = match (lanes, multiplier) {
                     (1, _) => block.sums(|x: &[T; 1]| *x),
                     (_, 1) => block.sums(|x: &[T; LANES]| *x),
                     _ => block.sums(|&[x]| [x; LANES]),
                 };
-                for (j, &sum) in sums.iter().take(lanes).enumerate() {
-                    let mut sum = sum;
-                    if p.weights_zero_point != 0 {
+                if T::ZERO_POINTS && p.weights_zero_point != 0 {
+                    for (j, sum) in sums.iter_mut().enumerate() {
                         let seen = block.input_sum(if multiplier == 1 { j } else { 0 });
-                        sum = T::add(sum, T::Sum::from(seen.wrapping_mul(-p.weights_zero_point)));
-                    }
-                    if let Some(value) = values.get_mut(start + j) {
-                        *value = finish(channel + j, sum);
+                        *sum = T::add(*sum, T::Sum::from(seen.wrapping_mul(-p.weights_zero_point)));
                     }
                 }
+                finish.finish(channel, &sums, part_mut(values, start, lanes));
                 done += lanes;
             }
         }
@@ -138,7 +131,7 @@ impl<T: Activation> Block<'_, T> {
                 weights = weights.get(window.out_c..).unwrap_or_default();
             }
         });
-        if self.zero_point != 0 && !self.patch.is_complete() {
+        if T::ZERO_POINTS && self.zero_point != 0 && !self.patch.is_complete() {
             // Checked to be an int8.
             let padding = [T::from(self.zero_point as i8); N];
             self.patch.for_each_run_outside(|tap, taps| {

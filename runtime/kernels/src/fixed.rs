@@ -8,8 +8,8 @@ mod functions;
 
 pub(crate) use functions::exp_for_table;
 pub use functions::{
-    doubling_high_mul_i16, exp_on_negative_values, inverse_sqrt, ln_q12, logistic, one_over_one_plus_x, reciprocal_q12,
-    rescaled_inverse_sqrt, saturating_shift_left, tanh,
+    doubling_high_mul_i16, exp_on_negative_values, inverse_sqrt, ln_q12, logistic, one_over_one_plus_x,
+    reciprocal_q12, rescaled_inverse_sqrt, saturating_shift_left, tanh,
 };
 
 use crate::KernelError;
@@ -55,8 +55,19 @@ impl Multiplier {
     #[inline(always)]
     pub fn apply(self, x: i32) -> i32 {
         let left = self.shift.clamp(0, 31) as u32;
-        let right = (-self.shift).clamp(0, 31) as u32;
-        rounding_shift_right(doubling_high_mul(x.wrapping_shl(left), self.multiplier), right)
+        let right = self.shift.wrapping_neg().clamp(0, 31) as u32;
+        // `doubling_high_mul`, which cannot saturate for a positive multiplier.
+        let product = i64::from(x.wrapping_shl(left)) * i64::from(self.multiplier);
+        let high = ((product + (1 << 30)) >> 31) as i32;
+        // `rounding_shift_right`, shorter because `high` is not `i32::MIN`: with negative numbers moved down by one, a
+        // tie away from zero is the same as a tie upwards.
+        match right {
+            0 => high,
+            _ => {
+                let twice = high.wrapping_add(high >> 31) >> (right - 1);
+                (twice >> 1) + (twice & 1)
+            }
+        }
     }
 
     /// The variant for 64-bit accumulators (int16 activations): the significand is reduced to 16 bits and the

@@ -2,10 +2,10 @@
 
 use crate::KernelError;
 use crate::conv::{
-    Activation, BLOCK, Bias16, Lengths, at, check_i8_range, check_i16_range, clamp, filter_block,
+    Activation, BLOCK, Bias16, Finish, Finish8, Finish16, Lengths, check_i8_range, check_i16_range,
 };
 use crate::fixed::ChannelMultipliers;
-use crate::window::product;
+use crate::window::{part, product};
 
 /// A fully connected layer of integers. With int16 activations all zero points are 0.
 #[derive(Clone, Debug)]
@@ -49,10 +49,8 @@ pub fn fully_connected_i8(
     check_i8_range(&[p.weights_zero_point, p.output_zero_point], p.activation_min, p.activation_max)?;
     p.check(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.out_features)?;
-    layer(p, input, weights, output, |channel, sum| {
-        let scaled = scale.get(channel).apply(sum.wrapping_add(at(bias, channel)));
-        clamp(scaled.wrapping_add(p.output_zero_point), p.activation_min, p.activation_max) as i8
-    });
+    let (zero_point, min, max) = (p.output_zero_point, p.activation_min, p.activation_max);
+    layer(p, input, weights, output, &Finish8 { bias, scale, zero_point, min, max });
     Ok(())
 }
 
@@ -73,10 +71,8 @@ pub fn fully_connected_i16(
     check_i16_range(&[p.weights_zero_point, p.output_zero_point], p.activation_min, p.activation_max)?;
     p.check(&Lengths::of(input, weights, bias.channels(), output))?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.out_features)?;
-    layer(p, input, weights, output, |channel, sum| {
-        let scaled = bias.add_and_scale(channel, sum, scale.get(channel));
-        clamp(scaled, p.activation_min, p.activation_max) as i16
-    });
+    let finish = Finish16 { bias, scale, min: p.activation_min, max: p.activation_max };
+    layer(p, input, weights, output, &finish);
     Ok(())
 }
 
@@ -94,31 +90,29 @@ impl FullyConnected {
     }
 }
 
-/// The loop over vectors and blocks of outputs. `finish` turns an output's sum into its value.
+/// The loop over vectors and blocks of outputs.
 #[inline(always)]
 fn layer<T: Activation>(
     p: &FullyConnected,
     input: &[T],
     weights: &[i8],
     output: &mut [T],
-    finish: impl Fn(usize, T::Sum) -> T,
+    finish: &impl Finish<T>,
 ) {
     let vectors = input.chunks_exact(p.in_features.max(1));
     for (vector, outputs) in vectors.zip(output.chunks_exact_mut(p.out_features.max(1))) {
-        let shared = match p.weights_zero_point {
-            0 => 0,
-            zero_point => {
-                let sum = vector.iter().fold(0i32, |sum, &x| sum.wrapping_add(x.into()));
-                sum.wrapping_mul(zero_point).wrapping_neg()
-            }
+        let shared = if T::ZERO_POINTS && p.weights_zero_point != 0 {
+            let sum = vector.iter().fold(0i32, |sum, &x| sum.wrapping_add(x.into()));
+            sum.wrapping_mul(-p.weights_zero_point)
+        } else {
+            0
         };
         for (block, values) in outputs.chunks_mut(BLOCK).enumerate() {
             let first = block * BLOCK;
-            let filters = filter_block(weights, p.in_features, first, values.len());
-            let sums = T::dot([T::Sum::default(); BLOCK], vector, 0, filters);
-            for (j, (value, sum)) in values.iter_mut().zip(sums).enumerate() {
-                *value = finish(first + j, T::add(sum, T::Sum::from(shared)));
-            }
+            let filters = part(weights, first * p.in_features, values.len() * p.in_features);
+            let mut sums = [T::Sum::from(shared); BLOCK];
+            T::dot(&mut sums, vector, 0, filters, p.in_features);
+            finish.finish(first, &sums, values);
         }
     }
 }

@@ -55,15 +55,7 @@ fn prelu<T: Copy + Into<i32>>(
     {
         return Err(KernelError::Shape);
     }
-    let apply = |x: T, a: i8| {
-        let x = x.into().wrapping_sub(p.input_zero_point);
-        let scaled = if x >= 0 {
-            p.positive.apply(x)
-        } else {
-            p.negative.apply(x.wrapping_mul(i32::from(a).wrapping_sub(p.alpha_zero_point)))
-        };
-        store(scaled.wrapping_add(p.output_zero_point))
-    };
+    let apply = |x: T, a: i8| store(rescale(p, x.into(), a));
     let [batch, height, width, channels] = p.shape;
     let [batch_a, height_a, width_a, channels_a] = p.alpha_shape;
     if data.is_empty() || channels == 0 {
@@ -87,6 +79,18 @@ fn prelu<T: Copy + Into<i32>>(
         }
     }
     Ok(())
+}
+
+/// One element, before it is saturated. Not inlined: there are several loops around it.
+#[inline(never)]
+fn rescale(p: &Prelu, x: i32, alpha: i8) -> i32 {
+    let x = x.wrapping_sub(p.input_zero_point);
+    let scaled = if x >= 0 {
+        p.positive.apply(x)
+    } else {
+        p.negative.apply(x.wrapping_mul(i32::from(alpha).wrapping_sub(p.alpha_zero_point)))
+    };
+    scaled.wrapping_add(p.output_zero_point)
 }
 
 /// The number of elements of a shape; none when it overflows.

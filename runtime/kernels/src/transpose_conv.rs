@@ -4,7 +4,7 @@
 //! of accumulators as large as the output; the sums are the same.
 
 use crate::KernelError;
-use crate::conv::{Activation, BLOCK, Conv2D, Lengths, at, filter_block};
+use crate::conv::{Activation, BLOCK, Bias16, Conv2D, Finish, Lengths, skip};
 use crate::fixed::ChannelMultipliers;
 use crate::window::{Window, part};
 
@@ -31,9 +31,7 @@ pub fn transpose_conv2d_i8(
     p.check_i8(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     check_dense(&p.window)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
-    transpose_conv(p, input, weights, output, |channel, sum| {
-        p.finish_i8(scale.get(channel).apply(sum.wrapping_add(at(bias, channel))))
-    });
+    transpose_conv(p, input, weights, output, &p.finish_i8(bias, scale));
     Ok(())
 }
 
@@ -54,9 +52,7 @@ pub fn transpose_conv2d_i16(
     p.check_i16(&Lengths::of(input, weights, bias.map(<[i64]>::len), output))?;
     check_dense(&p.window)?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
-    transpose_conv(p, input, weights, output, |channel, sum| {
-        p.finish_i16(scale.get(channel).apply_i64(sum.wrapping_add(at(bias, channel))))
-    });
+    transpose_conv(p, input, weights, output, &p.finish_i16(Bias16::Wide(bias), scale));
     Ok(())
 }
 
@@ -86,14 +82,14 @@ impl Reach {
     }
 }
 
-/// The loop over pixels and blocks of output channels. `finish` turns a channel's sum into its output value.
+/// The loop over pixels and blocks of output channels.
 #[inline(always)]
 fn transpose_conv<T: Activation>(
     p: &Conv2D,
     input: &[T],
     weights: &[i8],
     output: &mut [T],
-    finish: impl Fn(usize, T::Sum) -> T,
+    finish: &impl Finish<T>,
 ) {
     let w = &p.window;
     let image_len = w.in_h * w.in_w * w.in_c;
@@ -110,7 +106,7 @@ fn transpose_conv<T: Activation>(
                 let pixel = pixels.next().unwrap_or_default();
                 for (block, values) in pixel.chunks_mut(BLOCK).enumerate() {
                     let first = block * BLOCK;
-                    let filters = filter_block(weights, filter_len, first, values.len());
+                    let filters = part(weights, first * filter_len, values.len() * filter_len);
                     let mut sums = [T::Sum::default(); BLOCK];
                     for row in 0..rows.count {
                         for column in 0..columns.count {
@@ -118,8 +114,8 @@ fn transpose_conv<T: Activation>(
                             let tap =
                                 (rows.tap + row * w.stride_h) * w.k_w + columns.tap + column * w.stride_w;
                             let vector = part(image, position * w.in_c, w.in_c);
-                            sums = T::dot(sums, vector, zero_point, filters.from(tap * w.in_c));
-                            if p.weights_zero_point != 0 {
+                            T::dot(&mut sums, vector, zero_point, skip(filters, tap * w.in_c), filter_len);
+                            if T::ZERO_POINTS && p.weights_zero_point != 0 {
                                 // `- zw * sum(x - zx)`
                                 let shared =
                                     centred_sum(vector, zero_point).wrapping_mul(-p.weights_zero_point);
@@ -127,9 +123,7 @@ fn transpose_conv<T: Activation>(
                             }
                         }
                     }
-                    for (j, (value, sum)) in values.iter_mut().zip(sums).enumerate() {
-                        *value = finish(first + j, sum);
-                    }
+                    finish.finish(first, &sums, values);
                 }
             }
         }

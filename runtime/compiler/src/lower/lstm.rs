@@ -280,3 +280,115 @@ pub(super) fn per_tensor(quant: &Option<Quant>, what: &str) -> Result<(f32, i32)
         _ => unsupported(format!("{what} must be quantized with one positive scale for the whole tensor")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Graph, Op, State};
+    use crate::lower::lower;
+
+    /// An LSTM with one input and one unit; all weights are 10, all biases 100.
+    fn graph() -> Graph {
+        let quant = |scale: f32, zero_point| Some(Quant { scales: vec![scale], zero_points: vec![zero_point], axis: 0 });
+        let value = |dtype, shape: &[usize], quant, data: Option<Vec<u8>>| Value {
+            name: String::new(),
+            dtype,
+            shape: shape.to_vec(),
+            quant,
+            data: data.map(Into::into),
+            was_unsigned: false,
+        };
+        let mut graph = Graph::default();
+        let mut operands = vec![Some(graph.add_value(value(DType::I8, &[1, 2, 1], quant(0.5, 3), None)))];
+        for at in 1..24 {
+            let constant = match at {
+                1..9 => value(DType::I8, &[1, 1], quant(0.01, 0), Some(vec![10])),
+                12..16 => value(DType::I32, &[1], None, Some(100i32.to_le_bytes().to_vec())),
+                _ => {
+                    operands.push(None);
+                    continue;
+                }
+            };
+            operands.push(Some(graph.add_value(constant)));
+        }
+        let output = graph.add_value(value(DType::I8, &[1, 2, 1], quant(1.0 / 128.0, -5), None));
+        let state = |dtype, scale, zero_point| State {
+            name: String::new(),
+            dtype,
+            shape: vec![1, 1],
+            quant: quant(scale, zero_point),
+            initial: None,
+        };
+        graph.states = vec![state(DType::I8, 1.0 / 128.0, -5), state(DType::I16, 1.0 / 2048.0, 0)];
+        graph.inputs = vec![0];
+        graph.outputs = vec![output];
+        graph.nodes = vec![Node {
+            op: Op::Lstm { time_major: false, cell_clip: 0.0, hidden: 0, cell: 1 },
+            inputs: operands,
+            outputs: vec![output],
+            index: 0,
+            name: "UNIDIRECTIONAL_SEQUENCE_LSTM".into(),
+        }];
+        graph
+    }
+
+    fn refusal(change: impl Fn(&mut Graph)) -> String {
+        let mut graph = graph();
+        change(&mut graph);
+        lower(&graph).expect_err("should be refused").to_string()
+    }
+
+    #[test]
+    fn zero_points_are_folded_into_the_biases() {
+        let program = lower(&graph()).unwrap();
+        let constants: Vec<&[u8]> = program
+            .tensors
+            .iter()
+            .filter_map(|tensor| match &tensor.storage {
+                crate::program::Storage::Constant(bytes) if tensor.dtype == DType::I32 => Some(&bytes[..]),
+                _ => None,
+            })
+            .collect();
+        let four = |bias: i32| bias.to_le_bytes().repeat(GATES);
+        assert_eq!(constants, [four(100 - 3 * 10), four(5 * 10)]);
+        assert_eq!(program.steps[0].macs, 2 * 4 * 2);
+    }
+
+    #[test]
+    fn refuses_variants_with_a_reason() {
+        assert!(refusal(|g| g.nodes[0].inputs[9] = Some(1)).contains("peephole"));
+        assert!(refusal(|g| g.nodes[0].inputs[16] = Some(1)).contains("projection"));
+        assert!(refusal(|g| g.nodes[0].inputs[20] = Some(1)).contains("layer normalization"));
+        assert!(refusal(|g| g.nodes[0].inputs[1] = None).contains("without input gate"));
+        assert!(refusal(|g| g.states[1].dtype = DType::I8).contains("int16 cell state"));
+        assert!(refusal(|g| g.states[0].dtype = DType::I16).contains("same type"));
+        assert!(refusal(|g| g.values[1].data = None).contains("operand 1 must be a constant"));
+        assert!(refusal(|g| g.values[1].shape = vec![1, 2]).contains("int8[1, 1], not int8[1, 2]"));
+        assert!(refusal(|g| g.values[1].quant.as_mut().unwrap().scales.push(1.0)).contains("one positive scale"));
+        assert!(refusal(|g| g.values[1].quant.as_mut().unwrap().zero_points[0] = 1).contains("zero point 0"));
+        assert!(refusal(|g| g.states[1].shape = vec![2]).contains("do not fit together"));
+        assert!(refusal(|g| g.states[1].quant.as_mut().unwrap().scales[0] = 1e20).contains("scale"));
+    }
+
+    #[test]
+    fn the_cell_state_is_read_as_a_power_of_two() {
+        assert_eq!(cell_tanh(1.0 / 4096.0).unwrap(), (3, 0));
+        assert_eq!(cell_tanh(1.0 / 2048.0).unwrap(), (6, 0));
+        assert_eq!(cell_tanh(1.0 / 2000.0).unwrap(), (6, 0));
+        assert_eq!(cell_tanh(1.0 / 32768.0).unwrap(), (3, 3));
+        assert!(cell_tanh(f32::MIN_POSITIVE).is_err());
+        assert!(cell_tanh(f32::MAX).is_err());
+    }
+
+    #[test]
+    fn rows_of_a_unit_follow_one_another() {
+        let empty = Graph::default();
+        let mut cx = Lowering::new(&empty);
+        let gates = [vec![1i8, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10, 11, 12], vec![13, 14, 15, 16]];
+        let id = interleave(&mut cx, DType::I8, &gates, &[2, 2]);
+        let tensor = &cx.program.tensors[usize::from(id)];
+        assert_eq!(tensor.shape, [2, 4, 2]);
+        let crate::program::Storage::Constant(bytes) = &tensor.storage else { panic!("not a constant") };
+        assert_eq!(bytes[..], [1, 2, 5, 6, 9, 10, 13, 14, 3, 4, 7, 8, 11, 12, 15, 16]);
+    }
+}

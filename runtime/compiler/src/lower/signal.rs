@@ -237,3 +237,20 @@ fn same_size(cx: &Lowering<'_>, node: &Node, at: usize) -> Result<(), Unsupporte
 fn one_element(elements: usize) -> Result<(), Unsupported> {
     if elements == 1 { Ok(()) } else { unsupported("the scale bits must be one number") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_come_in_two_parts() {
+        let factors: Vec<f64> = twiddles(8).collect();
+        assert_eq!(factors.len(), dunlin_kernels::signal::rfft_twiddle_len(8));
+        let half = f64::sqrt(0.5);
+        // Quarters of a turn; then -3/4 and -1 of half a turn.
+        let expected = [1.0, 0.0, 0.0, -1.0, -1.0, 0.0, 0.0, 1.0, -half, -half, -1.0, 0.0];
+        for (factor, expected) in factors.iter().zip(expected) {
+            assert!((factor - expected).abs() < 1e-15, "{factor} instead of {expected}");
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! The inner loop of all layers with int8 weights: one run of input values against a block of filters.
 
-use crate::window::part;
-
 /// Output channels computed together, so that an input value is loaded once for all of them. Four accumulators,
 /// five pointers and the operands just fit the registers of a Cortex-M.
 pub(crate) const BLOCK: usize = 4;
@@ -11,24 +9,25 @@ pub(crate) trait Activation: Copy + Into<i32> + From<i8> {
     /// `i32` or `i64`; wraps around.
     type Sum: Copy + Default + From<i32>;
 
+    /// Whether zero points may differ from 0.
+    const ZERO_POINTS: bool;
+
     /// `a + b`.
     fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
 
     /// `a + x * w`.
     fn multiply_add(a: Self::Sum, x: Self, w: i8) -> Self::Sum;
 
-    /// Adds `sum((x - zero_point) * w)` to the sum of each filter, as far as `x` goes. `zero_point` is an int8, and 0
-    /// for int16 activations.
-    fn dot(
-        sums: [Self::Sum; BLOCK],
-        x: &[Self],
-        zero_point: i16,
-        filters: FilterBlock<'_>,
-    ) -> [Self::Sum; BLOCK];
+    /// Adds `sum((x - zero_point) * w)` to the sum of each filter of a block. The filters' weights for `x` begin at
+    /// the start of `weights` and then every `stride` elements; where `weights` ends early the last filter is taken
+    /// again. `zero_point` is an int8, and 0 for int16 activations.
+    fn dot(sums: &mut [Self::Sum; BLOCK], x: &[Self], zero_point: i16, weights: &[i8], stride: usize);
 }
 
 impl Activation for i8 {
     type Sum = i32;
+
+    const ZERO_POINTS: bool = true;
 
     #[inline(always)]
     fn add(a: i32, b: i32) -> i32 {
@@ -41,12 +40,11 @@ impl Activation for i8 {
     }
 
     #[inline(always)]
-    fn dot(mut sums: [i32; BLOCK], x: &[i8], zero_point: i16, filters: FilterBlock<'_>) -> [i32; BLOCK] {
+    fn dot(sums: &mut [i32; BLOCK], x: &[i8], zero_point: i16, weights: &[i8], stride: usize) {
         match zero_point {
-            0 => dot(&mut sums, x, |&x| x.into(), filters),
-            _ => dot(&mut sums, x, |&x| i16::from(x).wrapping_sub(zero_point), filters),
+            0 => dot(sums, x, |&x| x.into(), weights, stride),
+            _ => dot(sums, x, |&x| i16::from(x).wrapping_sub(zero_point), weights, stride),
         }
-        sums
     }
 }
 
@@ -55,6 +53,8 @@ const SAFE_PRODUCTS: usize = 1 << 8;
 
 impl Activation for i16 {
     type Sum = i64;
+
+    const ZERO_POINTS: bool = false;
 
     #[inline(always)]
     fn add(a: i64, b: i64) -> i64 {
@@ -67,23 +67,29 @@ impl Activation for i16 {
     }
 
     #[inline(always)]
-    fn dot(mut sums: [i64; BLOCK], x: &[i16], _zero_point: i16, filters: FilterBlock<'_>) -> [i64; BLOCK] {
+    fn dot(sums: &mut [i64; BLOCK], x: &[i16], _zero_point: i16, weights: &[i8], stride: usize) {
         for (index, x) in x.chunks(SAFE_PRODUCTS).enumerate() {
             let mut products = [0; BLOCK];
-            dot(&mut products, x, |&x| x, filters.from(index * SAFE_PRODUCTS));
+            dot(&mut products, x, |&x| x, skip(weights, index * SAFE_PRODUCTS), stride);
             for (sum, products) in sums.iter_mut().zip(products) {
                 *sum = sum.wrapping_add(i64::from(products));
             }
         }
-        sums
     }
 }
 
 /// The multiply-accumulate loop. Plain zips over slices: no index to check, and a form that compilers turn into
 /// `smlabb` on Cortex-M4 and into `pmaddwd` on x86. Out of line, so that the loop has all registers to itself.
 #[inline(never)]
-fn dot<T>(sums: &mut [i32; BLOCK], x: &[T], widen: impl Fn(&T) -> i16, filters: FilterBlock<'_>) {
-    let [a, b, c, d] = core::array::from_fn(|index| filters.weights(index, x.len()));
+fn dot<T>(sums: &mut [i32; BLOCK], x: &[T], widen: impl Fn(&T) -> i16, a: &[i8], stride: usize) {
+    // A second loop for blocks of fewer filters would cost flash and save nothing but a few products.
+    let next = |weights| match skip(weights, stride) {
+        rest if rest.len() >= x.len() => rest,
+        _ => weights,
+    };
+    let b = next(a);
+    let c = next(b);
+    let d = next(c);
     let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
     for ((((x, &a), &b), &c), &d) in x.iter().zip(a).zip(b).zip(c).zip(d) {
         let x = i32::from(widen(x));
@@ -95,34 +101,8 @@ fn dot<T>(sums: &mut [i32; BLOCK], x: &[T], widen: impl Fn(&T) -> i16, filters: 
     *sums = [sum_a, sum_b, sum_c, sum_d];
 }
 
-/// The filters of up to [`BLOCK`] neighbouring output channels. A short block repeats its last filter: that spares a
-/// second copy of the inner loop for the last channels.
-#[derive(Clone, Copy)]
-pub(crate) struct FilterBlock<'a> {
-    weights: &'a [i8],
-    /// Elements from one filter to the next.
-    stride: usize,
-    /// Index of the last filter.
-    last: usize,
-}
-
-/// The filters, of `filter_len` weights each, of `count <= BLOCK` output channels from `first` on.
+/// `weights` without the first `count`.
 #[inline(always)]
-pub(crate) fn filter_block(weights: &[i8], filter_len: usize, first: usize, count: usize) -> FilterBlock<'_> {
-    let weights = weights.get(first * filter_len..).unwrap_or_default();
-    FilterBlock { weights, stride: filter_len, last: count.saturating_sub(1) }
-}
-
-impl<'a> FilterBlock<'a> {
-    /// The same filters without their first `skipped` weights.
-    #[inline(always)]
-    pub(crate) fn from(self, skipped: usize) -> Self {
-        FilterBlock { weights: self.weights.get(skipped..).unwrap_or_default(), ..self }
-    }
-
-    /// The first `len` weights of filter `index`.
-    #[inline(always)]
-    pub(crate) fn weights(self, index: usize, len: usize) -> &'a [i8] {
-        part(self.weights, index.min(self.last).wrapping_mul(self.stride), len)
-    }
+pub(crate) fn skip(weights: &[i8], count: usize) -> &[i8] {
+    weights.get(count..).unwrap_or_default()
 }

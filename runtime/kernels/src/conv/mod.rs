@@ -1,6 +1,7 @@
 //! Integer 2-D convolution, and what it shares with the other integer layers that have weights.
 
 mod dot;
+mod finish;
 mod patch;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -8,9 +9,11 @@ pub(crate) mod testing;
 mod tests;
 
 use crate::KernelError;
-use crate::fixed::{ChannelMultipliers, Multiplier};
-use crate::window::Window;
-pub(crate) use dot::{Activation, BLOCK, filter_block};
+use crate::fixed::ChannelMultipliers;
+use crate::window::{Window, part};
+pub(crate) use dot::{Activation, BLOCK, skip};
+pub use finish::Bias16;
+pub(crate) use finish::{Finish, Finish8, Finish16};
 pub(crate) use patch::{Patch, for_each_patch};
 
 /// A plain, depthwise or transposed convolution of integers.
@@ -31,16 +34,6 @@ pub struct Conv2D {
     pub activation_min: i32,
     /// Largest output value, in the range of the output's type, not below `activation_min`.
     pub activation_max: i32,
-}
-
-/// The bias of a layer with int16 activations. As in TensorFlow Lite Micro its type decides how wide the layer
-/// accumulates and how it rounds; a layer without a bias says it by its `quantized_bias_type` option.
-#[derive(Clone, Copy, Debug)]
-pub enum Bias16<'a> {
-    /// 32-bit accumulators that wrap around, two roundings ([`Multiplier::apply`](crate::fixed::Multiplier::apply)).
-    Narrow(Option<&'a [i32]>),
-    /// 64-bit accumulators, one rounding ([`Multiplier::apply_i64`](crate::fixed::Multiplier::apply_i64)).
-    Wide(Option<&'a [i64]>),
 }
 
 /// Moves the zero points of one output channel into its bias, so that the inner loop multiplies raw values:
@@ -87,9 +80,7 @@ pub fn conv2d_i8(
 ) -> Result<(), KernelError> {
     p.check_i8(&Lengths::of(input, weights, bias.map(<[i32]>::len), output))?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
-    convolve(p, input, weights, output, |channel, sum| {
-        p.finish_i8(scale.get(channel).apply(sum.wrapping_add(at(bias, channel))))
-    });
+    convolve(p, input, weights, output, &p.finish_i8(bias, scale));
     Ok(())
 }
 
@@ -109,46 +100,48 @@ pub fn conv2d_i16(
 ) -> Result<(), KernelError> {
     p.check_i16(&Lengths::of(input, weights, bias.channels(), output))?;
     let scale = ChannelMultipliers::new(multipliers, shifts, p.window.out_c)?;
-    convolve(p, input, weights, output, |channel, sum| {
-        p.finish_i16(bias.add_and_scale(channel, sum, scale.get(channel)))
-    });
+    convolve(p, input, weights, output, &p.finish_i16(bias, scale));
     Ok(())
 }
 
-/// The loop over pixels and blocks of output channels. `finish` turns a channel's sum into its output value.
+/// The loop over pixels and blocks of output channels.
 #[inline(always)]
 fn convolve<T: Activation>(
     p: &Conv2D,
     input: &[T],
     weights: &[i8],
     output: &mut [T],
-    finish: impl Fn(usize, T::Sum) -> T,
+    finish: &impl Finish<T>,
 ) {
     let window = &p.window;
     let filter_len = window.k_h * window.k_w * window.depth();
     let group_channels = window.out_c / window.groups.max(1);
     for_each_patch(window, input, output, |patch, pixel| {
-        let padded = p.input_zero_point != 0 && !patch.is_complete();
+        let padded = T::ZERO_POINTS && p.input_zero_point != 0 && !patch.is_complete();
         for group in 0..window.groups {
             // `- zw * sum(x)` is the same for all channels of a group.
-            let shared = match p.weights_zero_point {
-                0 => 0,
-                zero_point => patch.sum(group, p.input_zero_point).wrapping_mul(zero_point).wrapping_neg(),
+            let shared = if T::ZERO_POINTS && p.weights_zero_point != 0 {
+                patch.sum(group, p.input_zero_point).wrapping_mul(-p.weights_zero_point)
+            } else {
+                0
             };
             let runs = patch.runs(group);
-            let channels = part_mut(pixel, group * group_channels, group_channels);
-            for (block, values) in channels.chunks_mut(BLOCK).enumerate() {
-                let first = group * group_channels + block * BLOCK;
-                let filters = filter_block(weights, filter_len, first, values.len());
-                let sums = runs.dot(filters);
-                for (j, (value, sum)) in values.iter_mut().zip(sums).enumerate() {
-                    let mut constant = shared;
-                    if padded {
-                        let outside = patch.weights_outside(filters.weights(j, filter_len));
-                        constant = constant.wrapping_add(outside.wrapping_mul(p.input_zero_point));
+            let first_of_group = group * group_channels;
+            for (block, values) in
+                part_mut(pixel, first_of_group, group_channels).chunks_mut(BLOCK).enumerate()
+            {
+                let first = first_of_group + block * BLOCK;
+                let filters = part(weights, first * filter_len, values.len() * filter_len);
+                let mut sums = runs.dot(filters, filter_len);
+                if padded || shared != 0 {
+                    let outside =
+                        if padded { patch.weights_outside(filters, filter_len) } else { [0; BLOCK] };
+                    for (sum, outside) in sums.iter_mut().zip(outside) {
+                        let correction = outside.wrapping_mul(p.input_zero_point).wrapping_add(shared);
+                        *sum = T::add(*sum, T::Sum::from(correction));
                     }
-                    *value = finish(first + j, T::add(sum, T::Sum::from(constant)));
                 }
+                finish.finish(first, &sums, values);
             }
         }
     });
@@ -196,36 +189,19 @@ impl Conv2D {
         if fits { Ok(()) } else { Err(KernelError::Shape) }
     }
 
-    /// Adds the output's zero point and clamps.
-    #[inline(always)]
-    pub(crate) fn finish_i8(&self, scaled: i32) -> i8 {
-        clamp(scaled.wrapping_add(self.output_zero_point), self.activation_min, self.activation_max) as i8
+    /// The last step with int8 activations.
+    pub(crate) fn finish_i8<'a>(
+        &self,
+        bias: Option<&'a [i32]>,
+        scale: ChannelMultipliers<'a>,
+    ) -> Finish8<'a> {
+        let (min, max) = (self.activation_min, self.activation_max);
+        Finish8 { bias, scale, zero_point: self.output_zero_point, min, max }
     }
 
-    /// Clamps; int16 outputs have no zero point.
-    #[inline(always)]
-    pub(crate) fn finish_i16(&self, scaled: i32) -> i16 {
-        clamp(scaled, self.activation_min, self.activation_max) as i16
-    }
-}
-
-impl Bias16<'_> {
-    /// Output channels that the bias covers, unless there is none.
-    pub(crate) fn channels(&self) -> Option<usize> {
-        match self {
-            Bias16::Narrow(bias) => bias.map(<[i32]>::len),
-            Bias16::Wide(bias) => bias.map(<[i64]>::len),
-        }
-    }
-
-    /// Adds the bias of `channel` to its sum and requantizes.
-    #[inline(always)]
-    pub(crate) fn add_and_scale(&self, channel: usize, sum: i64, multiplier: Multiplier) -> i32 {
-        match self {
-            // Summing in 64 bits and dropping the upper half is the same as wrapping around all along.
-            Bias16::Narrow(bias) => multiplier.apply((sum as i32).wrapping_add(at(*bias, channel))),
-            Bias16::Wide(bias) => multiplier.apply_i64(sum.wrapping_add(at(*bias, channel))),
-        }
+    /// The last step with int16 activations.
+    pub(crate) fn finish_i16<'a>(&self, bias: Bias16<'a>, scale: ChannelMultipliers<'a>) -> Finish16<'a> {
+        Finish16 { bias, scale, min: self.activation_min, max: self.activation_max }
     }
 }
 

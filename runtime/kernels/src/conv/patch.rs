@@ -1,7 +1,10 @@
 //! The part of an image that one output pixel sees.
 
-use super::dot::{Activation, BLOCK, FilterBlock};
+use super::dot::{Activation, BLOCK, skip};
 use crate::window::{Taps, Window, part};
+
+/// To sum weights with the inner loop for products.
+static ONES: [i8; 32] = [1; 32];
 
 /// A window at one position over one image.
 pub(crate) struct Patch<'a, T> {
@@ -63,17 +66,19 @@ impl<T> Patch<'_, T> {
     /// Calls `visit` for the taps outside the image, in runs: the number of the first tap, and how many.
     #[inline(always)]
     pub(crate) fn for_each_run_outside(&self, mut visit: impl FnMut(usize, usize)) {
-        let (rows, columns, width) = (self.rows, self.columns, self.window.k_w);
-        for row in 0..self.window.k_h {
-            let crosses_image = row.wrapping_sub(rows.first) < rows.count && columns.count != 0;
-            // Left of the image and right of it, or all in one.
-            let sides = if crosses_image { 2 } else { 1 };
-            let mut side = (0, if crosses_image { columns.first } else { width });
-            for _ in 0..sides {
-                visit(row * width + side.0, side.1);
-                let right = columns.first + columns.count;
-                side = (right, width - right);
+        let width = self.window.k_w;
+        let rows = if self.columns.count == 0 { 0 } else { self.rows.count };
+        let mut start = 0;
+        // What lies right of the image in one row and left of it in the next is one run.
+        for row in 0..=rows {
+            let end = match row < rows {
+                true => (self.rows.first + row) * width + self.columns.first,
+                false => self.window.k_h * width,
+            };
+            if start < end {
+                visit(start, end - start);
             }
+            start = end + self.columns.count;
         }
     }
 }
@@ -95,17 +100,20 @@ impl<T: Activation> Patch<'_, T> {
         sum
     }
 
-    /// `sum(w)` of one filter over the taps outside the image.
+    /// `sum(w)` over the taps outside the image for each filter of a block, as in [`Activation::dot`].
     #[inline(never)]
-    pub(crate) fn weights_outside(&self, filter: &[i8]) -> i32 {
+    pub(crate) fn weights_outside(&self, filters: &[i8], stride: usize) -> [i32; BLOCK] {
         let depth = self.window.depth();
-        let mut sum = 0i32;
+        let mut sums = [0; BLOCK];
         self.for_each_run_outside(|tap, taps| {
-            for &weight in part(filter, tap * depth, taps * depth) {
-                sum = sum.wrapping_add(i32::from(weight));
+            let (mut at, end) = (tap * depth, (tap + taps) * depth);
+            while at < end {
+                let ones = ONES.get(..end - at).unwrap_or(&ONES);
+                i8::dot(&mut sums, ones, 0, skip(filters, at), stride);
+                at += ones.len();
             }
         });
-        sum
+        sums
     }
 
     /// The taps inside the image, with the channels of `group`, in runs of consecutive elements. A run is all of a
@@ -164,11 +172,11 @@ impl<T: Activation> Runs<'_, T> {
         }
     }
 
-    /// `sum(x * w)` over the runs for each filter of a block.
+    /// `sum(x * w)` over the runs for each filter of a block, as in [`Activation::dot`].
     #[inline(always)]
-    pub(crate) fn dot(&self, filters: FilterBlock<'_>) -> [T::Sum; BLOCK] {
+    pub(crate) fn dot(&self, filters: &[i8], stride: usize) -> [T::Sum; BLOCK] {
         let mut sums = [T::Sum::default(); BLOCK];
-        self.for_each(|values, at| sums = T::dot(sums, values, 0, filters.from(at)));
+        self.for_each(|values, at| T::dot(&mut sums, values, 0, skip(filters, at), stride));
         sums
     }
 }

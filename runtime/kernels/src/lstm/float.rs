@@ -2,7 +2,7 @@
 
 use super::{GATES, LstmShape, LstmWeights};
 use crate::KernelError;
-use crate::float::logistic;
+use crate::float::{Clamp, logistic};
 use crate::window::part;
 
 /// Parameters of a float32 LSTM.
@@ -40,7 +40,7 @@ pub fn lstm_f32(
 
             *cell = logistic(forget) * *cell + logistic(input) * libm::tanhf(candidate);
             if p.cell_clip > 0.0 {
-                *cell = cell.min(p.cell_clip).max(-p.cell_clip);
+                *cell = Clamp { min: -p.cell_clip, max: p.cell_clip }.apply(*cell);
             }
             *out = libm::tanhf(*cell) * logistic(output);
         }

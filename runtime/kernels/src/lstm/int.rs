@@ -116,8 +116,13 @@ fn lstm<T: Value>(
     output: &mut [T],
 ) -> Result<(), KernelError> {
     p.shape.check(weights, input, hidden, cell, output)?;
-    let gates = p.gates.iter().flat_map(|gate| [gate.input, gate.recurrent]);
-    gates.chain([p.forget, p.update, p.output]).try_for_each(Multiplier::check)?;
+    for gate in &p.gates {
+        gate.input.check()?;
+        gate.recurrent.check()?;
+    }
+    p.forget.check()?;
+    p.update.check()?;
+    p.output.check()?;
     p.shape.run(input, hidden, cell, output, |x, hidden, cell, out| {
         for (unit, (cell, out)) in cell.iter_mut().zip(out).enumerate() {
             let [input, forget, candidate, output] = p.gates(weights, unit, x, hidden);
@@ -148,12 +153,10 @@ impl LstmInt {
         let from_input = sums(weights.bias, weights.input, x);
         let from_hidden = sums(weights.recurrent_bias, weights.recurrent, hidden);
 
-        let mut gates = [0; GATES];
-        let sums = from_input.into_iter().zip(from_hidden);
-        for ((gate, scales), (x, h)) in gates.iter_mut().zip(&self.gates).zip(sums) {
-            *gate = T::scale(x, scales.input).saturating_add(T::scale(h, scales.recurrent));
-        }
-        let [input, forget, candidate, output] = gates;
+        let [input, forget, candidate, output] = core::array::from_fn(|gate| {
+            let GateScales { input, recurrent } = self.gates[gate];
+            T::scale(from_input[gate], input).saturating_add(T::scale(from_hidden[gate], recurrent))
+        });
         let sigmoid = |gate| GATE_ARGUMENT.logistic(gate);
         [sigmoid(input), sigmoid(forget), GATE_ARGUMENT.tanh(candidate), sigmoid(output)]
     }

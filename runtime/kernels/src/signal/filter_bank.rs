@@ -46,6 +46,7 @@ pub fn filter_bank(p: &FilterBank<'_>, input: &[u32], output: &mut [u64]) -> Res
 
 impl<'a> FilterBank<'a> {
     /// What a run contributes to its own channel and to the next.
+    #[inline(never)]
     fn sums(&self, run: usize, input: &[u32]) -> (u64, u64) {
         let (energies, weights, unweights) = self.run(run, input).unwrap_or_default();
         let part = |weight: i16, energy: u32| (i64::from(weight) as u64).wrapping_mul(u64::from(energy));

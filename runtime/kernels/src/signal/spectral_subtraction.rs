@@ -43,12 +43,13 @@ pub fn spectral_subtraction(
     if estimate.len() != channels || output.len() != channels || noise.len() != channels {
         return Err(KernelError::Shape);
     }
-    let coefficients =
-        [(p.smoothing, p.one_minus_smoothing), (p.alternate_smoothing, p.alternate_one_minus_smoothing)];
     let part = |x: u32, coefficient: u32| u64::from(x).wrapping_mul(u64::from(coefficient));
     let channels = input.iter().zip(estimate.iter_mut()).zip(output);
-    for (((&signal, estimate), out), (smoothing, one_minus)) in channels.zip(coefficients.into_iter().cycle())
-    {
+    for (channel, ((&signal, estimate), out)) in channels.enumerate() {
+        let (smoothing, one_minus) = match channel % 2 {
+            0 => (p.smoothing, p.one_minus_smoothing),
+            _ => (p.alternate_smoothing, p.alternate_one_minus_smoothing),
+        };
         let scaled = signal << p.smoothing_bits;
         let smoothed = part(scaled, smoothing).wrapping_add(part(*estimate, one_minus));
         *estimate = (smoothed >> p.spectral_subtraction_bits) as u32;

@@ -53,6 +53,7 @@ fn at<T: FftScalar>(twiddles: &[Complex<T>], index: usize) -> Complex<T> {
 }
 
 /// Combines two spectra.
+#[inline(never)]
 pub(super) fn radix_2<T: FftScalar>(
     block: &mut [Complex<T>],
     m: usize,
@@ -69,6 +70,7 @@ pub(super) fn radix_2<T: FftScalar>(
 }
 
 /// Combines three spectra.
+#[inline(never)]
 pub(super) fn radix_3<T: FftScalar>(
     block: &mut [Complex<T>],
     m: usize,
@@ -92,6 +94,7 @@ pub(super) fn radix_3<T: FftScalar>(
 }
 
 /// Combines four spectra.
+#[inline(never)]
 pub(super) fn radix_4<T: FftScalar>(
     block: &mut [Complex<T>],
     m: usize,
@@ -115,6 +118,7 @@ pub(super) fn radix_4<T: FftScalar>(
 }
 
 /// Combines five spectra.
+#[inline(never)]
 pub(super) fn radix_5<T: FftScalar>(
     block: &mut [Complex<T>],
     m: usize,

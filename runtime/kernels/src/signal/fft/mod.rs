@@ -9,6 +9,7 @@ mod butterfly;
 mod scalar;
 
 use crate::KernelError;
+use crate::window::part;
 use butterfly::Complex;
 use scalar::FftScalar;
 
@@ -95,8 +96,11 @@ fn rfft<T: FftScalar>(
     if !fits {
         return Err(KernelError::Shape);
     }
-    let (twiddles, separation) = twiddles.as_chunks().0.split_at(p.length / 2);
-    for (samples, spectrum) in input.chunks_exact(p.frame).zip(output.chunks_exact_mut(spectrum)) {
+    let Some((twiddles, separation)) = twiddles.as_chunks().0.split_at_checked(p.length / 2) else {
+        return Err(KernelError::Shape);
+    };
+    for (row, spectrum) in output.chunks_exact_mut(spectrum).enumerate() {
+        let samples = part(input, row * p.frame, p.frame);
         let bins = spectrum.as_chunks_mut().0;
         if let Some((_, packed)) = bins.split_last_mut() {
             gather(&factors, samples, packed);
@@ -123,10 +127,13 @@ impl Factors {
             return None;
         }
         let mut factors = Factors { radices: [0; MAX_STAGES], stages: 0 };
-        let mut rest = length / 2;
-        let mut radix = 4;
+        let (mut rest, mut radix) = (length / 2, 4);
         while rest > 1 {
-            while !rest.is_multiple_of(radix) {
+            if rest.is_multiple_of(radix) && factors.stages < MAX_STAGES {
+                factors.radices[factors.stages] = radix as u8;
+                factors.stages += 1;
+                rest /= radix;
+            } else {
                 radix = match radix {
                     4 => 2,
                     2 => 3,
@@ -134,12 +141,6 @@ impl Factors {
                     _ => return None,
                 };
             }
-            if factors.stages == MAX_STAGES {
-                return None;
-            }
-            factors.radices[factors.stages] = radix as u8;
-            factors.stages += 1;
-            rest /= radix;
         }
         Some(factors)
     }
