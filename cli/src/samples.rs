@@ -172,7 +172,7 @@ impl Samples {
     }
 
     /// The real values of an input in one run, before any quantization.
-    pub(crate) fn reals<'s>(&'s self, model: &Model<'_>, input: usize, run: usize) -> Vec<f64> {
+    pub(crate) fn reals(&self, model: &Model<'_>, input: usize, run: usize) -> Vec<f64> {
         let (feed, port) = (&self.feeds[input], &model.inputs[input]);
         if feed.array.element == Element::Tensor(port.tensor.dtype) {
             port.reals(feed.bytes(run)).collect()
@@ -278,7 +278,8 @@ impl Feed {
             _ => None,
         };
         let is_float = array.element == Element::Tensor(DType::F32);
-        if !direct && !(quantize && is_float && conversion.is_some()) {
+        let convertible = quantize && is_float && conversion.is_some();
+        if !(direct || convertible) {
             let message = format!(
                 "the array for input {} is {}; expected is {}",
                 input.name,

@@ -77,6 +77,7 @@ def generate_variant(job):
             "required": variant.required,
             "stateful": case.stateful,
             "tolerance": tolerance,
+            "steps": case.steps,
             "parameters": plain(case.parameters),
         }
         found.append((record, model, case.inputs, outputs))

@@ -3,23 +3,20 @@
 use dunlin_artifact::DType;
 
 /// How far an output may be from the reference.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Tolerance {
-    /// Not at all.
-    Exact,
-    /// Floats: this times the larger of 1 and the largest magnitude in the reference tensor, because sums of
-    /// large terms leave an error of their own size. Integers: not at all.
-    Relative(f64),
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tolerance {
+    /// Floats: this times the larger of 1 and the largest magnitude in the reference tensor, because sums of large
+    /// terms leave an error of their own size.
+    pub relative: f64,
+    /// Integers: this many steps.
+    pub steps: u32,
 }
 
 impl Tolerance {
-    /// The tolerance for float models: 1e-5.
-    pub const FLOAT: Tolerance = Tolerance::Relative(1e-5);
-
-    /// 0 is exact.
-    pub fn of(relative: f64) -> Self {
-        if relative == 0.0 { Tolerance::Exact } else { Tolerance::Relative(relative) }
-    }
+    /// Not at all.
+    pub const EXACT: Tolerance = Tolerance { relative: 0.0, steps: 0 };
+    /// For whole models: integers are equal, floats agree to 1e-5.
+    pub const MODEL: Tolerance = Tolerance { relative: 1e-5, steps: 0 };
 }
 
 /// How two outputs, or many, differ.
@@ -55,20 +52,20 @@ pub fn compare(dtype: DType, actual: &[u8], expected: &[u8], tolerance: Toleranc
         return Difference { values, differing: values.max(1), largest: f64::INFINITY, first };
     }
     let expected_values: Vec<f64> = values(dtype, expected).collect();
-    let allowed = match tolerance {
-        Tolerance::Relative(relative) if dtype == DType::F32 => {
-            relative * expected_values.iter().fold(1.0_f64, |most, value| most.max(value.abs()))
-        }
-        _ => 0.0,
+    let allowed = match dtype {
+        DType::F32 => tolerance.relative * expected_values.iter().fold(1.0_f64, |most, v| most.max(v.abs())),
+        _ => tolerance.steps.into(),
     };
     let mut result = Difference { values: expected_values.len(), ..Difference::default() };
     let size = dtype.size();
     for (at, (actual_value, &expected_value)) in values(dtype, actual).zip(&expected_values).enumerate() {
-        let same_bytes = actual[at * size..][..size] == expected[at * size..][..size];
+        if actual[at * size..][..size] == expected[at * size..][..size] {
+            continue;
+        }
         let apart = (actual_value - expected_value).abs();
-        // A NaN is never within the tolerance, unless both are the same.
-        if same_bytes || apart <= allowed && allowed > 0.0 || (dtype == DType::F32 && apart == 0.0) {
-            result.largest = result.largest.max(if same_bytes { 0.0 } else { apart });
+        // Two 64-bit integers may look equal as real numbers. A NaN is never within the tolerance.
+        if apart <= allowed && (allowed > 0.0 || dtype == DType::F32) {
+            result.largest = result.largest.max(apart);
             continue;
         }
         result.differing += 1;
@@ -99,22 +96,26 @@ mod tests {
 
     #[test]
     fn integers_must_be_equal() {
-        let difference = compare(DType::I8, &[1, 255, 3], &[1, 254, 3], Tolerance::FLOAT);
+        let difference = compare(DType::I8, &[1, 255, 3], &[1, 254, 3], Tolerance::MODEL);
         assert_eq!((difference.values, difference.differing, difference.largest), (3, 1, 1.0));
         assert_eq!(difference.first.as_deref(), Some("[1] is -1, expected -2"));
+        let one_step = Tolerance { steps: 1, ..Tolerance::EXACT };
+        assert_eq!(compare(DType::I8, &[1, 255, 3], &[1, 254, 3], one_step).differing, 0);
+        assert_eq!(compare(DType::U8, &[127], &[128], one_step).differing, 0);
+        assert_eq!(compare(DType::I8, &[127], &[128], one_step).differing, 1);
     }
 
     #[test]
     fn floats_may_differ_by_the_tolerance_times_the_largest_magnitude() {
         let bytes = |values: [f32; 2]| values.map(f32::to_le_bytes).concat();
         let expected = bytes([0.5, 20.0]);
-        let near = compare(DType::F32, &bytes([0.5001, 20.0]), &expected, Tolerance::FLOAT);
+        let near = compare(DType::F32, &bytes([0.5001, 20.0]), &expected, Tolerance::MODEL);
         assert_eq!(near.differing, 0);
-        let far = compare(DType::F32, &bytes([0.5003, 20.0]), &expected, Tolerance::FLOAT);
+        let far = compare(DType::F32, &bytes([0.5003, 20.0]), &expected, Tolerance::MODEL);
         assert_eq!(far.differing, 1);
-        let nan = compare(DType::F32, &bytes([f32::NAN, 20.0]), &expected, Tolerance::FLOAT);
+        let nan = compare(DType::F32, &bytes([f32::NAN, 20.0]), &expected, Tolerance::MODEL);
         assert_eq!((nan.differing, nan.largest), (1, f64::INFINITY));
-        let exact = compare(DType::F32, &bytes([0.500_000_1, 20.0]), &expected, Tolerance::Exact);
+        let exact = compare(DType::F32, &bytes([0.500_000_1, 20.0]), &expected, Tolerance::EXACT);
         assert_eq!(exact.differing, 1);
     }
 }

@@ -24,8 +24,10 @@ pub struct Case {
     pub required: bool,
     /// Whether the arrays' first axes are sequence and step.
     pub stateful: bool,
-    /// 0: equal; else relative, for floats.
+    /// Relative tolerance for floats.
     pub tolerance: f64,
+    /// Tolerance for integers.
+    pub steps: u32,
     /// What was drawn.
     pub parameters: serde_json::Value,
 }

@@ -1,9 +1,11 @@
 //! Tables for people.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::{env, fs};
 
 use comfy_table::{CellAlignment, Table, presets};
+
+use crate::reference::repository;
 
 /// A table with a title row; numbers are aligned to the right.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
@@ -21,14 +23,18 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String 
     table.to_string()
 }
 
-/// Prints a report, and keeps it as `target/reports/<name>.txt`, because test runners hide what a passing test
-/// prints.
+/// Prints a report and keeps it.
 pub fn publish(name: &str, text: &str) {
     println!("{text}");
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("is a folder of the workspace").join("target");
-    let target = env::var_os("CARGO_TARGET_DIR").map_or(built, Into::into);
-    let folder = target.join("reports");
-    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(format!("{name}.txt")), text));
+    keep(name, text);
+}
+
+/// Writes a report to `target/reports/<name>.txt`, because test runners hide what a passing test prints.
+pub fn keep(name: &str, text: &str) {
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let folder = folder.join("reports");
+    let written =
+        fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(format!("{name}.txt")), text));
     if let Err(error) = written {
         println!("(the report is not kept: {error})");
     }

@@ -64,7 +64,7 @@ fn intermediate_tensors() {
         for (tensor, (dtype, bytes)) in expected.iter().zip(&outputs) {
             let Some(want) = reference.get(&format!("t{tensor}")) else { continue };
             assert_eq!(want.dtype, *dtype, "{}: tensor {tensor}", model.name);
-            let difference = compare(*dtype, bytes, &want.bytes, Tolerance::Exact);
+            let difference = compare(*dtype, bytes, &want.bytes, Tolerance::EXACT);
             values += difference.values;
             if difference.differing == 0 {
                 equal += 1;
@@ -153,6 +153,6 @@ fn single_operator(folder: &Path, name: &str) -> anyhow::Result<(usize, usize)> 
         arrays
     };
     let mut runner = Runner::new(&model, &Options { golden: 0, ..Options::default() })?;
-    let difference = runner.compare(&with_axis("in"), &with_axis("out"), false, Tolerance::Exact)?;
+    let difference = runner.compare(&with_axis("in"), &with_axis("out"), false, Tolerance::EXACT)?;
     Ok((difference.values, difference.differing))
 }

@@ -39,7 +39,7 @@ fn check(reference: &Reference, row: &mut [String; 9]) -> anyhow::Result<()> {
     row[7] = reference.model.len().to_string();
     anyhow::ensure!(runner.verify_golden()? == 2, "golden vectors are missing");
     let difference =
-        runner.compare(&reference.inputs, &reference.outputs, reference.stateful, Tolerance::FLOAT)?;
+        runner.compare(&reference.inputs, &reference.outputs, reference.stateful, Tolerance::MODEL)?;
     let samples: Vec<_> = reference.inputs[0].shape.iter().take(if reference.stateful { 2 } else { 1 }).collect();
     row[1] = samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
     row[2] = difference.values.to_string();

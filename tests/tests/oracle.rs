@@ -9,7 +9,7 @@ use std::{env, thread};
 use dunlin_compiler::{CompileError, Options};
 use dunlin_tests::oracle::{Case, Loaded, Set};
 use dunlin_tests::reference::repository;
-use dunlin_tests::report::{publish, table};
+use dunlin_tests::report::{keep, table};
 use dunlin_tests::{Runner, Tolerance};
 
 /// What became of the cases of one operator and element type.
@@ -43,7 +43,7 @@ fn run(case: &Case, loaded: &Loaded) -> Outcome {
             return if refused { Outcome::Refused(text) } else { Outcome::Wrong(text) };
         }
     };
-    let tolerance = Tolerance::of(case.tolerance);
+    let tolerance = Tolerance { relative: case.tolerance, steps: case.steps };
     let outcome = runner
         .verify_golden()
         .and_then(|_| runner.compare(&loaded.inputs, &loaded.outputs, case.stateful, tolerance));
@@ -107,16 +107,17 @@ fn check(name: &str, set: &Set) {
         .collect();
     let count = |f: fn(&Row) -> usize| rows.values().map(f).sum::<usize>();
     let (cases, differing, refused) = (count(|r| r.cases), count(|r| r.differing), count(|r| r.refused));
-    let mut text = table(["operator", "equal", "differing", "refused", "values"], &cells);
-    text += &format!(
-        "\n{name}: {cases} cases of {} operators and types, {} values; {differing} cases differ, {refused} refused\n",
+    let full = table(["operator", "equal", "differing", "refused", "values"], &cells);
+    let mut text = format!(
+        "{name}: {cases} cases of {} operators and types, {} values; {differing} cases differ, {refused} refused\n",
         rows.len(),
         count(|r| r.values)
     );
     for (variant, row) in rows.iter().filter(|(_, row)| row.refused + row.differing > 0) {
         text += &format!("{variant}: {}\n", row.example.as_deref().unwrap_or_default());
     }
-    publish(&format!("oracle-{name}"), &text);
+    println!("{text}");
+    keep(&format!("oracle-{name}"), &format!("{full}\n{text}"));
     let failed = |row: &&Row| row.differing > 0 || row.required && row.refused > 0;
     let failures = rows.values().filter(failed).count();
     assert_eq!(failures, 0, "{failures} operators and types differ from the oracle or are refused; see above");

@@ -109,19 +109,29 @@ struct Measurement {
 
 /// Runs the chosen models on the chosen CPUs; a sentence that says how many.
 pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Result<String> {
+    let models = chosen_models(project, &options.model)?;
+    run_models(project, tools, &models, |model, cpu| is_chosen(options, model, cpu))
+}
+
+/// Runs these models on the CPUs that `choose` names for each.
+pub(crate) fn run_models(
+    project: &Project,
+    tools: &mut Tools,
+    models: &[Model],
+    choose: impl Fn(&Model, &Cpu) -> bool,
+) -> Result<String> {
     for need in [Need::BareMetal, Need::Emulator, Need::Counter] {
         tools.need(need)?;
     }
-    let models = chosen_models(project, &options.model)?;
     let compiler = Compiler::new(project)?;
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header(COLUMNS);
     table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     let mut failures = Vec::new();
     let mut images = 0;
-    for model in &models {
+    for model in models {
         let artifact = compiler.compile(model)?;
-        for cpu in CPUS.iter().filter(|cpu| is_chosen(options, model, cpu)) {
+        for cpu in CPUS.iter().filter(|cpu| choose(model, cpu)) {
             images += 1;
             match measure(project, &artifact, cpu)? {
                 Ok(measurement) => table.add_row(row(model, &artifact, cpu, &measurement)),

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use wait_timeout::ChildExt;
 use xshell::cmd;
 
-use crate::models;
+use crate::models::{self, Compiler};
 use crate::project::Project;
 use crate::setup::{Need, Tools};
+use crate::test::oracle_cases;
 
 /// Coverage feedback for libFuzzer; stable compiler options.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -22,7 +23,9 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 const SECONDS_PER_INPUT: u64 = 10;
 /// The most memory that a target may take, and the most that one allocation may take.
 const MEGABYTES: u64 = 1024;
-/// Longer inputs are not made up; seeds may be longer.
+/// Longer files are not taken as seeds: small ones give more runs per second.
+const LONGEST_SEED: u64 = 32 * 1024;
+/// Longer inputs are not made up.
 const LONGEST_INPUT: u64 = 64 * 1024;
 
 #[derive(clap::Args)]
@@ -47,11 +50,12 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
     tools.need(Need::Cxx)?;
     let targets = chosen_targets(project, &options.target)?;
     let (programs, sanitizer) = build(project)?;
-    let seeds = seeds(project)?;
+    let compiler = Compiler::new(project)?;
 
     let mut running = Vec::new();
     for target in targets {
         let folder = project.folder(&format!("fuzz/{target}"))?;
+        let seeds = seeds(project, &compiler, &target, &folder.join("seeds"))?;
         let child = start(project, &programs.join(&target), &folder, &seeds, options.seconds)?;
         running.push((target, folder, child));
     }
@@ -127,13 +131,26 @@ fn build(project: &Project) -> Result<(PathBuf, &'static str)> {
     }
 }
 
-/// The repository's models and whatever artifacts were made of them: real inputs to begin with.
-fn seeds(project: &Project) -> Result<Vec<PathBuf>> {
-    let _ = models::list(project);
-    Ok([project.root.join("models"), project.target.join("artifacts")]
-        .into_iter()
-        .filter(|f| f.is_dir())
-        .collect())
+/// Real inputs to begin with: the repository's small models, one generated model per operator and type where the
+/// oracle has made them, and all inputs that ever failed; models or their artifacts, as the target takes them.
+fn seeds(project: &Project, compiler: &Compiler, target: &str, folder: &Path) -> Result<Vec<PathBuf>> {
+    let shell = &project.shell;
+    shell.remove_path(folder)?;
+    shell.create_dir(folder)?;
+    let generated = shell.read_dir(oracle_cases(project)).unwrap_or_default();
+    let first_cases = generated.into_iter().filter(|file| file.to_string_lossy().ends_with("_0.tflite"));
+    let own = models::list(project)?.into_iter().map(|model| model.file);
+    for model in own.chain(first_cases).filter(|file| file.metadata().is_ok_and(|m| m.len() <= LONGEST_SEED))
+    {
+        let name = model.file_stem().unwrap_or_default();
+        match target {
+            "tflite" => shell.copy_file(&model, folder.join(name))?,
+            // What cannot be compiled is no seed; the tests complain about it.
+            _ => drop(compiler.compile_file(&model, &folder.join(name))),
+        }
+    }
+    let failed = project.root.join("fuzz/regressions").join(target);
+    Ok([folder.to_owned(), failed].into_iter().filter(|folder| folder.is_dir()).collect())
 }
 
 fn start(project: &Project, program: &Path, folder: &Path, seeds: &[PathBuf], seconds: u64) -> Result<Child> {

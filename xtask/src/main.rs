@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask test` is what the README and CI run; the others run parts of it.
 
+mod demo;
 mod elf;
 mod firmware;
 mod fuzz;
@@ -32,6 +33,8 @@ enum Command {
     /// Installs what it needs on a Debian machine. Prints a summary at the end; the exit code is 0 only when every
     /// step passed.
     Test(test::Options),
+    /// The main job: compile a model, run and evaluate it here, then run it on an emulated Cortex-M4.
+    Demo(demo::Options),
     /// Install what the other commands need: Debian packages, bare-metal targets, the oracle's Python packages.
     Setup,
     /// Build the firmware per model and CPU, run it in QEMU and print the table of costs.
@@ -57,6 +60,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let mut tools = Tools::new(&project);
     match arguments.command {
         Command::Test(options) => test::run(&project, &mut tools, &options),
+        Command::Demo(options) => demo::run(&project, &mut tools, &options),
         Command::Setup => setup::run(&mut tools),
         Command::Firmware(options) => firmware::run(&project, &mut tools, &options).map(drop),
         Command::Fuzz(options) => fuzz::run(&project, &mut tools, &options).map(drop),

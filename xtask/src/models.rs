@@ -1,6 +1,6 @@
 //! The models that the firmware runs, and their artifacts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
@@ -94,17 +94,28 @@ impl<'p> Compiler<'p> {
         })
     }
 
+    /// The `dunlin` program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Compiles a model into the target folder.
     pub(crate) fn compile(&self, model: &Model) -> Result<Artifact> {
-        let (program, source) = (&self.program, &model.file);
         let file = self.folder.join(&model.name).with_extension("dunlin");
-        let report = file.with_extension("json");
-        cmd!(self.project.shell, "{program} compile {source} -o {file} --report {report}")
+        let macs = self.compile_file(&model.file, &file)?;
+        Ok(Artifact { bytes: fs::metadata(&file)?.len(), file, macs })
+    }
+
+    /// Compiles a file to another; the multiply-accumulates of one run.
+    pub(crate) fn compile_file(&self, source: &Path, file: &Path) -> Result<u64> {
+        let (program, shell) = (&self.program, &self.project.shell);
+        let report = self.folder.join("report.json");
+        cmd!(shell, "{program} compile {source} -o {file} --report {report}")
             .quiet()
             .ignore_stdout()
             .run()?;
-        let report: Report = serde_json::from_str(&self.project.shell.read_file(report)?)?;
-        Ok(Artifact { bytes: fs::metadata(&file)?.len(), file, macs: report.macs })
+        let report: Report = serde_json::from_str(&shell.read_file(report)?)?;
+        Ok(report.macs)
     }
 }
 

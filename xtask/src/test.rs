@@ -148,7 +148,7 @@ fn doc(project: &Project) -> Result<String> {
 }
 
 /// Where the generated single-operator cases lie.
-fn oracle_cases(project: &Project) -> PathBuf {
+pub(crate) fn oracle_cases(project: &Project) -> PathBuf {
     project.target.join("oracle-cases")
 }
 

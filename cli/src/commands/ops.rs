@@ -54,8 +54,11 @@ fn operator(name: &'static str) -> Operator {
             types.push(text);
         }
     }
-    if types.is_empty() {
-        types.push("any; done by the compiler");
+    match name {
+        "QUANTIZE" => types = vec!["float32 to int8, uint8 or int16", "between int8, uint8, int16 and int32"],
+        _ if types.is_empty() => types = vec!["any; done by the compiler"],
+        _ if types.contains(&"any") => types = vec!["any"],
+        _ => {}
     }
     Operator { name, types, kernels: kernels.map(|kernel| kernel.name()).collect() }
 }
@@ -64,11 +67,11 @@ fn operator(name: &'static str) -> Operator {
 fn kernels(operator: &str) -> &'static [Kernel] {
     match operator {
         "CALL_ONCE" | "VAR_HANDLE" => &[],
-        "ASSIGN_VARIABLE" | "BATCH_TO_SPACE_ND" | "BROADCAST_TO" | "CONCATENATION" | "DEPTH_TO_SPACE"
-        | "EXPAND_DIMS" | "MIRROR_PAD" | "PACK" | "READ_VARIABLE" | "RESHAPE" | "SLICE"
-        | "SPACE_TO_DEPTH" | "SPLIT" | "SPLIT_V" | "SQUEEZE" | "STRIDED_SLICE" | "TRANSPOSE" | "UNPACK" => {
-            &[Copy]
-        }
+        "ASSIGN_VARIABLE" | "BATCH_TO_SPACE_ND" | "BROADCAST_TO" | "DEPTH_TO_SPACE" | "EXPAND_DIMS"
+        | "MIRROR_PAD" | "READ_VARIABLE" | "RESHAPE" | "SLICE" | "SPACE_TO_DEPTH" | "SPLIT" | "SPLIT_V"
+        | "SQUEEZE" | "STRIDED_SLICE" | "TRANSPOSE" | "UNPACK" => &[Copy],
+        // Operands of another scale than the result are brought to it by a table.
+        "CONCATENATION" | "PACK" => &[Copy, Lut8],
         "PAD" | "PADV2" | "SPACE_TO_BATCH_ND" => &[Copy, Fill],
         "GATHER" => &[Gather],
 
@@ -91,13 +94,13 @@ fn kernels(operator: &str) -> &'static [Kernel] {
         "L2_NORMALIZATION" => &[L2NormI8, L2NormF32],
         "PRELU" => &[PreluI8, PreluI16, PreluF32],
 
-        "ADD" | "SUB" => &[AddI8, AddI16, ArithF32, ArithI32, ArithI64],
-        "MUL" => &[MulI8, MulI16, ArithF32, ArithI32, ArithI64],
-        "DIV" => &[DivI8, ArithF32, ArithI32],
-        "SQUARED_DIFFERENCE" => &[SquaredDifferenceI8, SquaredDifferenceI16, ArithF32, ArithI32],
-        "MAXIMUM" | "MINIMUM" => &[MinMaxI8, MinMaxI16, ArithF32, ArithI32, ArithI64],
+        "ADD" | "SUB" => &[AddI8, AddI16, ArithI32, ArithI64, ArithF32],
+        "MUL" => &[MulI8, MulI16, ArithI32, ArithI64, ArithF32],
+        "DIV" => &[DivI8, ArithI32, ArithF32],
+        "SQUARED_DIFFERENCE" => &[SquaredDifferenceI8, SquaredDifferenceI16, ArithI32, ArithF32],
+        "MAXIMUM" | "MINIMUM" => &[MinMaxI8, MinMaxI16, ArithI32, ArithI64, ArithF32],
         "MEAN" | "SUM" => &[MeanI8, MeanI16, ReduceF32],
-        "REDUCE_MAX" | "REDUCE_MIN" => &[ReduceMinMaxI8, ReduceMinMaxI16, ReduceF32, ReduceI32],
+        "REDUCE_MAX" | "REDUCE_MIN" => &[ReduceMinMaxI8, ReduceMinMaxI16, ReduceI32, ReduceF32],
         "ARG_MAX" | "ARG_MIN" => &[ArgMinMaxI8, ArgMinMaxF32],
 
         "QUANTIZE" => &[Kernel::Quantize, Lut8, Requantize],

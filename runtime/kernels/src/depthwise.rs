@@ -1,11 +1,11 @@
 //! Integer depthwise 2-D convolution.
 
 use crate::KernelError;
-use crate::conv::{Activation, Bias16, Conv2D, Finish, Lengths, Patch, for_each_patch, part_mut};
+use crate::conv::{Activation, Bias16, Conv2D, Finish, Lengths, MAX_BLOCK, Patch, for_each_patch, part_mut};
 use crate::fixed::ChannelMultipliers;
 
 /// Neighbouring output channels computed together in registers; a Cortex-M has few.
-const LANES: usize = if cfg!(target_arch = "arm") { 4 } else { 8 };
+const LANES: usize = if cfg!(target_arch = "arm") { 4 } else { MAX_BLOCK };
 
 /// Depthwise 2-D convolution of int8: input `[batch, in_h, in_w, in_c]`, weights `[1, k_h, k_w, out_c]`, output
 /// `[batch, out_h, out_w, out_c]`, where `out_c = in_c * depth multiplier` and `groups = in_c`. Output channel `c`
@@ -74,6 +74,8 @@ fn depthwise<T: Activation>(
     let span = if multiplier == 1 { window.out_c } else { multiplier };
     let lanes = if span < LANES { 1 } else { LANES };
     for_each_patch(window, input, output, |patch, pixel| {
+        let taps = Taps::new(patch, weights, p.input_zero_point);
+        let padded = T::ZERO_POINTS && p.input_zero_point != 0 && !patch.is_complete();
         for (index, values) in pixel.chunks_mut(span.max(1)).enumerate() {
             let mut done = 0;
             while done < span {
@@ -81,15 +83,20 @@ fn depthwise<T: Activation>(
                 let start = done.min(span - lanes);
                 let channel = index * span + start;
                 let input_channel = if multiplier == 1 { channel } else { index };
-                let block = Block { patch, weights, channel, input_channel, zero_point: p.input_zero_point };
-                let mut sums = match (lanes, multiplier) {
-                    (1, _) => block.sums(|x: &[T; 1]| *x),
-                    (_, 1) => block.sums(|x: &[T; LANES]| *x),
-                    _ => block.sums(|&[x]| [x; LANES]),
-                };
+                let mut sums = [T::Sum::default(); LANES];
+                match (lanes, multiplier) {
+                    (1, _) => taps.sums(&mut sums, channel, input_channel, |x: &[T; 1]| *x),
+                    (_, 1) => taps.sums(&mut sums, channel, input_channel, |x: &[T; LANES]| *x),
+                    _ => taps.sums(&mut sums, channel, input_channel, |&[x]| [x; LANES]),
+                }
+                match lanes {
+                    _ if !padded => {}
+                    1 => taps.add_padding::<1>(&mut sums, channel),
+                    _ => taps.add_padding::<LANES>(&mut sums, channel),
+                }
                 if T::ZERO_POINTS && p.weights_zero_point != 0 {
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        let seen = block.input_sum(if multiplier == 1 { j } else { 0 });
+                        let seen = taps.input_sum(if multiplier == 1 { channel + j } else { index });
                         *sum = T::add(*sum, T::Sum::from(seen.wrapping_mul(-p.weights_zero_point)));
                     }
                 }
@@ -100,66 +107,106 @@ fn depthwise<T: Activation>(
     });
 }
 
-/// Neighbouring output channels of one pixel.
-struct Block<'a, T> {
+/// The taps of a patch, with steps in elements of the image and of the weights.
+struct Taps<'a, T> {
     patch: &'a Patch<'a, T>,
     weights: &'a [i8],
-    /// The first output channel.
-    channel: usize,
-    /// The input channel that it sees.
-    input_channel: usize,
     /// What padding reads as.
     zero_point: i32,
+    rows: usize,
+    columns: usize,
+    start: usize,
+    step: usize,
+    row_step: usize,
+    weight_start: usize,
+    weight_step: usize,
+    weight_row_step: usize,
 }
 
-impl<T: Activation> Block<'_, T> {
-    /// `sum(x * w)` over all taps for `N` channels. `spread` makes them one input value each out of the `M` input
-    /// channels from the first one on.
+impl<'a, T: Activation> Taps<'a, T> {
     #[inline(always)]
-    fn sums<const M: usize, const N: usize>(&self, spread: impl Fn(&[T; M]) -> [T; N]) -> [T::Sum; LANES] {
-        let window = self.patch.window;
-        let mut sums = [T::Sum::default(); N];
-        let step = window.dilation_w.saturating_mul(window.in_c);
-        self.patch.for_each_row(|pixel, tap| {
-            let mut values =
-                self.patch.image.get(pixel * window.in_c + self.input_channel..).unwrap_or_default();
-            let mut weights = self.weights.get(tap * window.out_c + self.channel..).unwrap_or_default();
-            for _ in 0..self.patch.columns.count {
-                let (Some(x), Some(w)) = (values.first_chunk(), weights.first_chunk()) else { break };
-                sums = multiply_add(sums, spread(x), w);
-                values = values.get(step..).unwrap_or_default();
-                weights = weights.get(window.out_c..).unwrap_or_default();
-            }
-        });
-        if T::ZERO_POINTS && self.zero_point != 0 && !self.patch.is_complete() {
-            // Checked to be an int8.
-            let padding = [T::from(self.zero_point as i8); N];
-            self.patch.for_each_run_outside(|tap, taps| {
-                let mut weights = self.weights.get(tap * window.out_c + self.channel..).unwrap_or_default();
-                for _ in 0..taps {
-                    let Some(w) = weights.first_chunk() else { break };
-                    sums = multiply_add(sums, padding, w);
-                    weights = weights.get(window.out_c..).unwrap_or_default();
-                }
-            });
+    fn new(patch: &'a Patch<'a, T>, weights: &'a [i8], zero_point: i32) -> Self {
+        let (w, rows, columns) = (patch.window, patch.rows, patch.columns);
+        // The coordinates of a window beside the image mean nothing; nothing is read then.
+        let pixel = rows.position.wrapping_mul(w.in_w).wrapping_add(columns.position);
+        let tap = rows.first.wrapping_mul(w.k_w).wrapping_add(columns.first);
+        Taps {
+            patch,
+            weights,
+            zero_point,
+            rows: rows.count,
+            columns: columns.count,
+            start: pixel.wrapping_mul(w.in_c),
+            step: w.dilation_w.wrapping_mul(w.in_c),
+            row_step: w.dilation_h.wrapping_mul(w.in_w * w.in_c),
+            weight_start: tap.wrapping_mul(w.out_c),
+            weight_step: w.out_c,
+            weight_row_step: w.k_w * w.out_c,
         }
-        let mut padded = [T::Sum::default(); LANES];
-        for (to, from) in padded.iter_mut().zip(sums) {
-            *to = from;
-        }
-        padded
     }
 
-    /// `sum(x)` over all taps for the input channel of lane `lane`.
+    /// `sum(x * w)` over all taps for `N` channels from `channel` on. `spread` makes them one input value each out of
+    /// the `M` input channels from `input_channel` on. Out of line, so that the loop has all registers to itself.
     #[inline(never)]
-    fn input_sum(&self, lane: usize) -> i32 {
-        let window = self.patch.window;
-        let step = window.dilation_w.saturating_mul(window.in_c).max(1);
+    fn sums<const M: usize, const N: usize>(
+        &self,
+        sums: &mut [T::Sum; LANES],
+        channel: usize,
+        input_channel: usize,
+        spread: impl Fn(&[T; M]) -> [T; N],
+    ) {
+        let mut total = [T::Sum::default(); N];
+        let (step, weight_step) = (self.step, self.weight_step);
+        let (mut at, mut weight_at) =
+            (self.start.wrapping_add(input_channel), self.weight_start.wrapping_add(channel));
+        for _ in 0..self.rows {
+            let (Some(mut values), Some(mut weights)) =
+                (self.patch.image.get(at..), self.weights.get(weight_at..))
+            else {
+                break;
+            };
+            for _ in 0..self.columns {
+                let (Some(x), Some(w)) = (values.first_chunk(), weights.first_chunk()) else { break };
+                total = multiply_add(total, spread(x), w);
+                // Behind the last tap there may be nothing.
+                let (Some(x), Some(w)) = (values.get(step..), weights.get(weight_step..)) else { break };
+                (values, weights) = (x, w);
+            }
+            at = at.wrapping_add(self.row_step);
+            weight_at = weight_at.wrapping_add(self.weight_row_step);
+        }
+        for (to, from) in sums.iter_mut().zip(total) {
+            *to = from;
+        }
+    }
+
+    /// Adds `zero point * w` for the taps outside the image to the sums of `N` channels from `channel` on.
+    #[inline(never)]
+    fn add_padding<const N: usize>(&self, sums: &mut [T::Sum; LANES], channel: usize) {
+        // Checked to be an int8.
+        let padding = T::from(self.zero_point as i8);
+        let weight_step = self.weight_step;
+        self.patch.for_each_run_outside(|tap, taps| {
+            let mut weights = self.weights.get(tap * weight_step + channel..).unwrap_or_default();
+            for _ in 0..taps {
+                let Some(w) = weights.first_chunk::<N>() else { break };
+                for (sum, &w) in sums.iter_mut().zip(w) {
+                    *sum = T::multiply_add(*sum, padding, w);
+                }
+                let Some(next) = weights.get(weight_step..) else { break };
+                weights = next;
+            }
+        });
+    }
+
+    /// `sum(x)` over all taps for an input channel.
+    #[inline(never)]
+    fn input_sum(&self, input_channel: usize) -> i32 {
         let mut sum = 0i32;
         self.patch.for_each_row(|pixel, _| {
-            let from = pixel * window.in_c + self.input_channel + lane;
-            let values = self.patch.image.get(from..).unwrap_or_default();
-            for &value in values.iter().step_by(step).take(self.patch.columns.count) {
+            let values =
+                self.patch.image.get(pixel * self.patch.window.in_c + input_channel..).unwrap_or_default();
+            for &value in values.iter().step_by(self.step.max(1)).take(self.columns) {
                 sum = sum.wrapping_add(value.into());
             }
         });

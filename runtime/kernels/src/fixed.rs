@@ -13,6 +13,7 @@ pub use functions::{
 };
 
 use crate::KernelError;
+use crate::window::part;
 
 /// `round(a * b / 2^31)`, ties towards plus infinity; saturates for `a = b = i32::MIN`.
 #[inline(always)]
@@ -54,20 +55,16 @@ impl Multiplier {
     /// Multiplies by the factor with two roundings (TensorFlow Lite's `MultiplyByQuantizedMultiplier`).
     #[inline(always)]
     pub fn apply(self, x: i32) -> i32 {
-        let left = self.shift.clamp(0, 31) as u32;
-        let right = self.shift.wrapping_neg().clamp(0, 31) as u32;
+        let x = if self.shift > 0 { x.wrapping_shl(self.shift as u32) } else { x };
         // `doubling_high_mul`, which cannot saturate for a positive multiplier.
-        let product = i64::from(x.wrapping_shl(left)) * i64::from(self.multiplier);
-        let high = ((product + (1 << 30)) >> 31) as i32;
-        // `rounding_shift_right`, shorter because `high` is not `i32::MIN`: with negative numbers moved down by one, a
-        // tie away from zero is the same as a tie upwards.
-        match right {
-            0 => high,
-            _ => {
-                let twice = high.wrapping_add(high >> 31) >> (right - 1);
-                (twice >> 1) + (twice & 1)
-            }
+        let high = ((i64::from(x) * i64::from(self.multiplier) + (1 << 30)) >> 31) as i32;
+        if self.shift >= 0 {
+            return high;
         }
+        // `rounding_shift_right`, shorter because `high` is not `i32::MIN`: with negative numbers moved down by one, a
+        // tie away from zero is the same as a tie upwards. `!shift` is `-shift - 1`.
+        let twice = high.wrapping_add(high >> 31).wrapping_shr(!self.shift as u32);
+        (twice >> 1) + (twice & 1)
     }
 
     /// The variant for 64-bit accumulators (int16 activations): the significand is reduced to 16 bits and the
@@ -107,6 +104,21 @@ impl<'a> ChannelMultipliers<'a> {
             return Err(KernelError::Parameter);
         }
         Ok(ChannelMultipliers { multipliers, shifts })
+    }
+
+    /// `N` times the multiplier that all channels share, if they do.
+    #[inline(always)]
+    pub(crate) fn shared<const N: usize>(&self) -> Option<([i32; N], [i8; N])> {
+        match (self.multipliers, self.shifts) {
+            (&[multiplier], &[shift]) => Some(([multiplier; N], [shift; N])),
+            _ => None,
+        }
+    }
+
+    /// Significands and exponents of `len` channels from `first` on.
+    #[inline(always)]
+    pub(crate) fn slices(&self, first: usize, len: usize) -> (&'a [i32], &'a [i8]) {
+        (part(self.multipliers, first, len), part(self.shifts, first, len))
     }
 
     /// The multiplier of `channel`; 0 for a channel that does not exist.

@@ -132,7 +132,7 @@ fn svdf<S: State>(
         // Blocks of filters, and what is left over one by one.
         let mut first = 0;
         while first < filters {
-            let (len, stride) = if filters - first >= BLOCK { (BLOCK, x.len()) } else { (1, 0) };
+            let (len, stride) = if filters - first >= BLOCK { (BLOCK, x.len()) } else { (1, x.len()) };
             let mut sums = core::array::from_fn(|filter| at(feature_bias, first + filter));
             i8::dot(&mut sums, x, 0, feature_weights.get(first * x.len()..).unwrap_or_default(), stride);
             for (filter, sum) in (first..).zip(sums).take(len) {
@@ -181,7 +181,8 @@ pub fn svdf_f32(
         let unit_len = (shape.rank * shape.memory).max(1);
         let units = memories.chunks_exact(unit_len).zip(time_weights.chunks_exact(unit_len));
         for (unit, (out, (memory, weights))) in out.iter_mut().zip(units).enumerate() {
-            let filters = memory.chunks_exact(shape.memory.max(1)).zip(weights.chunks_exact(shape.memory.max(1)));
+            let filters =
+                memory.chunks_exact(shape.memory.max(1)).zip(weights.chunks_exact(shape.memory.max(1)));
             let bias = bias.and_then(|bias| bias.get(unit)).copied().unwrap_or(0.0);
             *out = p.clamp.apply(filters.fold(bias, |sum, (memory, weights)| sum + dot(memory, weights)));
         }

@@ -29,6 +29,7 @@ class Case:
     parameters: dict
     stateful: bool = False
     tolerance: float = None  # None: 0 for integers, FLOAT_TOLERANCE for floats
+    steps: int = 0  # by how much an integer output may differ
 
 
 @dataclass

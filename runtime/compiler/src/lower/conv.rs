@@ -264,8 +264,11 @@ impl<'g> Layer<'g> {
         if zero_points.iter().any(|&zero_point| zero_point != first) {
             return unsupported("the weights must have the same zero point in all channels");
         }
-        if first != 0 && !self.weights.was_unsigned {
-            return unsupported(format!("int8 weights need a zero point of 0, not {first}"));
+        // For int8 the reference looks at this zero point in one place only: fully connected, one scale for all weights.
+        let one_scale = self.weights.quant.as_ref().is_some_and(|quant| quant.scales.len() == 1);
+        let applied = self.weights.was_unsigned || one_scale && self.weights.shape.len() == 2;
+        if first != 0 && !applied {
+            return unsupported(format!("int8 weights of this kind need a zero point of 0, not {first}"));
         }
         Ok(first as i32)
     }

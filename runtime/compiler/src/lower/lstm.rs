@@ -289,7 +289,9 @@ mod tests {
 
     /// An LSTM with one input and one unit; all weights are 10, all biases 100.
     fn graph() -> Graph {
-        let quant = |scale: f32, zero_point| Some(Quant { scales: vec![scale], zero_points: vec![zero_point], axis: 0 });
+        let quant = |scale: f32, zero_point| {
+            Some(Quant { scales: vec![scale], zero_points: vec![zero_point], axis: 0 })
+        };
         let value = |dtype, shape: &[usize], quant, data: Option<Vec<u8>>| Value {
             name: String::new(),
             dtype,
@@ -364,7 +366,9 @@ mod tests {
         assert!(refusal(|g| g.states[0].dtype = DType::I16).contains("same type"));
         assert!(refusal(|g| g.values[1].data = None).contains("operand 1 must be a constant"));
         assert!(refusal(|g| g.values[1].shape = vec![1, 2]).contains("int8[1, 1], not int8[1, 2]"));
-        assert!(refusal(|g| g.values[1].quant.as_mut().unwrap().scales.push(1.0)).contains("one positive scale"));
+        assert!(
+            refusal(|g| g.values[1].quant.as_mut().unwrap().scales.push(1.0)).contains("one positive scale")
+        );
         assert!(refusal(|g| g.values[1].quant.as_mut().unwrap().zero_points[0] = 1).contains("zero point 0"));
         assert!(refusal(|g| g.states[1].shape = vec![2]).contains("do not fit together"));
         assert!(refusal(|g| g.states[1].quant.as_mut().unwrap().scales[0] = 1e20).contains("scale"));

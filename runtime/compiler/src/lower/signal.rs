@@ -3,7 +3,9 @@
 use std::f64::consts::PI;
 
 use dunlin_artifact::{DType, Kernel, TensorId, op};
-use dunlin_kernels::signal::{PCAN_LUT_LEN, RFFT_MAX_LEN, rfft_supports};
+use dunlin_kernels::signal::{
+    FilterBank, PCAN_LUT_LEN, RFFT_MAX_LEN, filter_bank as filter_bank_kernel, rfft_supports,
+};
 
 use super::Lowering;
 use crate::error::{Unsupported, unsupported};
@@ -179,6 +181,7 @@ fn twiddles(length: usize) -> impl Iterator<Item = f64> {
 fn filter_bank(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
     let i16_tables = [DType::I16; 5];
     types(cx, node, &[&[DType::U32][..], &i16_tables].concat(), &[DType::U64])?;
+    check_filter_bank(cx, node)?;
     let params = op::SignalFilterBank {
         input: operand(cx, node, 0)?,
         weights: table(cx, node, 1)?,
@@ -191,6 +194,25 @@ fn filter_bank(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
     let weights = cx.value(cx.input(node, 1)?).elements();
     cx.emit(Kernel::SignalFilterBank, &params, &[params.input], &[params.output]).macs(2 * weights);
     Ok(())
+}
+
+/// Tries the tables on silence: the kernel knows whether they point outside of the spectrum or the weights.
+fn check_filter_bank(cx: &Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
+    let mut tables = [const { Vec::new() }; 5];
+    for (at, table) in (1..).zip(&mut tables) {
+        let constant = cx.value(cx.input(node, at)?).constant::<i16>();
+        *table = constant.ok_or_else(|| Unsupported::new(format!("operand {at} must be a constant")))?;
+    }
+    let [weights, unweights, frequency_starts, weight_starts, widths] = tables.each_ref().map(Vec::as_slice);
+    let bank = FilterBank { weights, unweights, frequency_starts, weight_starts, widths };
+    let silence = vec![0; cx.value(cx.input(node, 0)?).elements()];
+    let mut channels = vec![0; cx.value(cx.output(node, 0)?).elements()];
+    filter_bank_kernel(&bank, &silence, &mut channels).map_err(|_| {
+        Unsupported::new(
+            "the tables of starts and widths must have one element more than there are channels and stay within the \
+             energies and the weights",
+        )
+    })
 }
 
 fn operand(cx: &mut Lowering<'_>, node: &Node, at: usize) -> Result<TensorId, Unsupported> {

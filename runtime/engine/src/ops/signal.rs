@@ -35,11 +35,10 @@ pub(crate) fn signal_rfft_float32(cx: &mut Context<'_, '_>, body: &[u8]) -> Resu
     rfft(cx, body, kernel::rfft_f32)
 }
 
-fn rfft<T: Plain>(
-    cx: &mut Context<'_, '_>,
-    body: &[u8],
-    transform: fn(&kernel::Rfft, &[T], &[T], &mut [T]) -> Result<(), KernelError>,
-) -> Result<(), RunError> {
+/// An FFT kernel: parameters, twiddle factors, input, output.
+type Transform<T> = fn(&kernel::Rfft, &[T], &[T], &mut [T]) -> Result<(), KernelError>;
+
+fn rfft<T: Plain>(cx: &mut Context<'_, '_>, body: &[u8], transform: Transform<T>) -> Result<(), RunError> {
     let p: op::SignalRfft = decode(body)?;
     let input = cx.tensor(p.input)?;
     let frame = *input.shape().last().ok_or(RunError::BadTensor(p.input))?;

@@ -19,8 +19,8 @@ pub(crate) trait Activation: Copy + Into<i32> + From<i8> {
     fn multiply_add(a: Self::Sum, x: Self, w: i8) -> Self::Sum;
 
     /// Adds `sum((x - zero_point) * w)` to the sum of each filter of a block. The filters' weights for `x` begin at
-    /// the start of `weights` and then every `stride` elements; where `weights` ends early the last filter is taken
-    /// again. `zero_point` is an int8, and 0 for int16 activations.
+    /// the start of `weights` and then every `stride` elements; where `weights` ends early the block has fewer filters.
+    /// `zero_point` is an int8, and 0 for int16 activations.
     fn dot(sums: &mut [Self::Sum; BLOCK], x: &[Self], zero_point: i16, weights: &[i8], stride: usize);
 }
 
@@ -81,24 +81,26 @@ impl Activation for i16 {
 /// The multiply-accumulate loop. Plain zips over slices: no index to check, and a form that compilers turn into
 /// `smlabb` on Cortex-M4 and into `pmaddwd` on x86. Out of line, so that the loop has all registers to itself.
 #[inline(never)]
-fn dot<T>(sums: &mut [i32; BLOCK], x: &[T], widen: impl Fn(&T) -> i16, a: &[i8], stride: usize) {
-    // A second loop for blocks of fewer filters would cost flash and save nothing but a few products.
-    let next = |weights| match skip(weights, stride) {
-        rest if rest.len() >= x.len() => rest,
-        _ => weights,
-    };
-    let b = next(a);
-    let c = next(b);
-    let d = next(c);
-    let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
-    for ((((x, &a), &b), &c), &d) in x.iter().zip(a).zip(b).zip(c).zip(d) {
-        let x = i32::from(widen(x));
-        sum_a = sum_a.wrapping_add(x * i32::from(a));
-        sum_b = sum_b.wrapping_add(x * i32::from(b));
-        sum_c = sum_c.wrapping_add(x * i32::from(c));
-        sum_d = sum_d.wrapping_add(x * i32::from(d));
+fn dot<T>(sums: &mut [i32; BLOCK], x: &[T], widen: impl Fn(&T) -> i16, weights: &[i8], stride: usize) {
+    let multiply = |x: &T, w: i8| i32::from(widen(x)) * i32::from(w);
+    if let Some((a, rest)) = weights.split_at_checked(stride)
+        && let Some((b, rest)) = rest.split_at_checked(stride)
+        && let Some((c, d)) = rest.split_at_checked(stride)
+        && d.len() >= x.len()
+    {
+        let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
+        for ((((x, &a), &b), &c), &d) in x.iter().zip(a).zip(b).zip(c).zip(d) {
+            sum_a = sum_a.wrapping_add(multiply(x, a));
+            sum_b = sum_b.wrapping_add(multiply(x, b));
+            sum_c = sum_c.wrapping_add(multiply(x, c));
+            sum_d = sum_d.wrapping_add(multiply(x, d));
+        }
+        *sums = [sum_a, sum_b, sum_c, sum_d];
+    } else {
+        for (sum, filter) in sums.iter_mut().zip(weights.chunks(stride.max(1))) {
+            *sum = x.iter().zip(filter).fold(*sum, |sum, (x, &w)| sum.wrapping_add(multiply(x, w)));
+        }
     }
-    *sums = [sum_a, sum_b, sum_c, sum_d];
 }
 
 /// `weights` without the first `count`.

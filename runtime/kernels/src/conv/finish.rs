@@ -1,11 +1,15 @@
 //! From sums to outputs: bias, scale, zero point, bounds.
 
 use super::{Activation, at, clamp};
-use crate::fixed::ChannelMultipliers;
+use crate::fixed::{ChannelMultipliers, Multiplier};
+use crate::window::part;
+
+/// Most channels that any layer finishes together.
+pub(crate) const MAX_BLOCK: usize = 8;
 
 /// The last step of a layer.
 pub(crate) trait Finish<T: Activation> {
-    /// Makes the outputs of the channels from `first` on out of their sums.
+    /// Makes the outputs of up to [`MAX_BLOCK`] channels from `first` on out of their sums.
     fn finish(&self, first: usize, sums: &[T::Sum], outputs: &mut [T]);
 }
 
@@ -23,10 +27,20 @@ impl Finish<i8> for Finish8<'_> {
     // Out of line: one copy for all layers, and its parameters stay out of the registers of the loops around it.
     #[inline(never)]
     fn finish(&self, first: usize, sums: &[i32], outputs: &mut [i8]) {
-        let bias = self.bias.unwrap_or_default();
-        for (channel, (output, &sum)) in (first..).zip(outputs.iter_mut().zip(sums)) {
-            let bias = bias.get(channel).copied().unwrap_or(0);
-            let scaled = self.scale.get(channel).apply(sum.wrapping_add(bias));
+        let zeros = [0; MAX_BLOCK];
+        let bias = match self.bias {
+            Some(bias) => part(bias, first, outputs.len()),
+            None => &zeros,
+        };
+        let shared = self.scale.shared::<MAX_BLOCK>();
+        let (multipliers, shifts) = match &shared {
+            Some((multipliers, shifts)) => (&multipliers[..], &shifts[..]),
+            None => self.scale.slices(first, outputs.len()),
+        };
+        let operands = sums.iter().zip(bias).zip(multipliers.iter().zip(shifts));
+        for (output, ((sum, bias), (&multiplier, &shift))) in outputs.iter_mut().zip(operands) {
+            let multiplier = Multiplier { multiplier, shift: shift.into() };
+            let scaled = multiplier.apply(sum.wrapping_add(*bias));
             *output = clamp(scaled.wrapping_add(self.zero_point), self.min, self.max) as i8;
         }
     }

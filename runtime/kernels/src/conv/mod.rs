@@ -13,7 +13,7 @@ use crate::fixed::ChannelMultipliers;
 use crate::window::{Window, part};
 pub(crate) use dot::{Activation, BLOCK, skip};
 pub use finish::Bias16;
-pub(crate) use finish::{Finish, Finish8, Finish16};
+pub(crate) use finish::{Finish, Finish8, Finish16, MAX_BLOCK};
 pub(crate) use patch::{Patch, for_each_patch};
 
 /// A plain, depthwise or transposed convolution of integers.

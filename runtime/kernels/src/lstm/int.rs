@@ -135,8 +135,9 @@ fn lstm<T: Value>(
 }
 
 impl LstmInt {
-    /// The activated gates of a unit in Q0.15.
-    #[inline(always)]
+    /// The activated gates of a unit in Q0.15. Out of line: inlined, all of its constants would be kept on the stack
+    /// from unit to unit.
+    #[inline(never)]
     fn gates<T: Value>(
         &self,
         weights: &LstmWeights<'_, i8, T::Sum>,

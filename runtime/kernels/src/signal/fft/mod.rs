@@ -43,12 +43,7 @@ pub const fn rfft_twiddle_len(length: usize) -> usize {
 /// # Errors
 /// [`KernelError::Parameter`] for a length without FFT or a frame that is empty or longer; [`KernelError::Shape`] when
 /// the input is not a whole number of frames, the output not as many spectra, or the table not of its length.
-pub fn rfft_i16(
-    p: &Rfft,
-    twiddles: &[i16],
-    input: &[i16],
-    output: &mut [i16],
-) -> Result<(), KernelError> {
+pub fn rfft_i16(p: &Rfft, twiddles: &[i16], input: &[i16], output: &mut [i16]) -> Result<(), KernelError> {
     rfft(p, twiddles, input, output)
 }
 
@@ -56,12 +51,7 @@ pub fn rfft_i16(
 ///
 /// # Errors
 /// As [`rfft_i16`].
-pub fn rfft_i32(
-    p: &Rfft,
-    twiddles: &[i32],
-    input: &[i32],
-    output: &mut [i32],
-) -> Result<(), KernelError> {
+pub fn rfft_i32(p: &Rfft, twiddles: &[i32], input: &[i32], output: &mut [i32]) -> Result<(), KernelError> {
     rfft(p, twiddles, input, output)
 }
 
@@ -69,21 +59,11 @@ pub fn rfft_i32(
 ///
 /// # Errors
 /// As [`rfft_i16`].
-pub fn rfft_f32(
-    p: &Rfft,
-    twiddles: &[f32],
-    input: &[f32],
-    output: &mut [f32],
-) -> Result<(), KernelError> {
+pub fn rfft_f32(p: &Rfft, twiddles: &[f32], input: &[f32], output: &mut [f32]) -> Result<(), KernelError> {
     rfft(p, twiddles, input, output)
 }
 
-fn rfft<T: FftScalar>(
-    p: &Rfft,
-    twiddles: &[T],
-    input: &[T],
-    output: &mut [T],
-) -> Result<(), KernelError> {
+fn rfft<T: FftScalar>(p: &Rfft, twiddles: &[T], input: &[T], output: &mut [T]) -> Result<(), KernelError> {
     let factors = Factors::new(p.length).ok_or(KernelError::Parameter)?;
     if p.frame == 0 || p.frame > p.length {
         return Err(KernelError::Parameter);
