@@ -1,42 +1,12 @@
 //! What the fuzz targets share.
 
-use dunlin_runtime::{Artifact, RunError, Session, verify_golden};
+use dunlin_compiler::AlignedBytes;
+use dunlin_runtime::{Artifact, Mismatch, RunError, Session, verify_golden};
 
 /// An artifact that asks for a larger arena is not run: it is valid, but would only test the machine's memory.
 const MOST_ARENA: usize = 1 << 20;
 /// An artifact that declares more work, over all its golden vectors, is not run: it would only take long.
 const MOST_WORK: u64 = 1 << 26;
-
-/// Memory at an aligned address.
-#[derive(Clone, Debug)]
-pub struct AlignedBytes {
-    words: Vec<u128>,
-    len: usize,
-}
-
-impl AlignedBytes {
-    /// That many zeros.
-    pub fn zeroed(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(size_of::<u128>())], len }
-    }
-
-    /// A copy of `bytes`.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut aligned = Self::zeroed(bytes.len());
-        aligned.as_mut_slice().copy_from_slice(bytes);
-        aligned
-    }
-
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
-    }
-
-    /// The bytes.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
-    }
-}
 
 /// Reads everything that an artifact says about itself.
 pub fn read_all(artifact: &Artifact) {
@@ -52,7 +22,7 @@ pub fn read_all(artifact: &Artifact) {
 }
 
 /// Runs an artifact twice in a row, and its golden vectors; `None` when that would take too much memory or time.
-pub fn run_all(artifact: Artifact) -> Option<Result<(), RunError>> {
+pub fn run_all(artifact: Artifact) -> Option<Result<Result<usize, Mismatch>, RunError>> {
     let runs = artifact.golden().map(|golden| u64::from(golden.steps)).sum::<u64>() + 2;
     if artifact.arena_len() > MOST_ARENA
         || artifact.work().saturating_add(1024).saturating_mul(runs) > MOST_WORK
@@ -62,9 +32,9 @@ pub fn run_all(artifact: Artifact) -> Option<Result<(), RunError>> {
     Some(run(artifact, AlignedBytes::zeroed(artifact.arena_len()).as_mut_slice()))
 }
 
-fn run(artifact: Artifact, arena: &mut [u8]) -> Result<(), RunError> {
+fn run(artifact: Artifact, arena: &mut [u8]) -> Result<Result<usize, Mismatch>, RunError> {
     let mut session: Session = Session::new(artifact, arena)?;
     session.run()?;
     session.run()?;
-    verify_golden(&mut session).map(drop)
+    verify_golden(&mut session)
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::Array;
 use crate::array::{dtype_named, numbered, read_npz};
 use crate::reference::read_json;
-use crate::Array;
 
 /// What a case is about.
 #[derive(Clone, Debug, Deserialize)]

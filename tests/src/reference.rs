@@ -9,9 +9,9 @@ use dunlin_artifact::DType;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::Array;
 use crate::array::{numbered, read_npz};
 use crate::compare::values;
-use crate::Array;
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
@@ -159,7 +159,8 @@ impl Shared {
         let truth = self.truth.as_ref().with_context(|| format!("{} has no reference outputs", self.name))?;
         let stored = numbered(&read_npz(&folder.join(&truth.inputs))?, "in");
         ensure!(stored.len() == truth.input_transforms.len(), "{}: one transform per input", self.name);
-        let inputs = stored.iter().zip(&truth.input_transforms).map(|(array, how)| how.apply(array)).collect();
+        let inputs =
+            stored.iter().zip(&truth.input_transforms).map(|(array, how)| how.apply(array)).collect();
         let arrays = read_npz(&folder.join(&truth.outputs))?;
         let mut outputs = numbered(&arrays, "out");
         let mut source = truth.kernels.clone();

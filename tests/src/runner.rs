@@ -5,8 +5,8 @@ use dunlin_artifact::Tensor;
 use dunlin_compiler::{AlignedBytes, Compiled, Options, Report, compile};
 use dunlin_runtime::{Artifact, Session, verify_golden};
 
-use crate::compare::{Difference, Tolerance, compare};
 use crate::Array;
+use crate::compare::{Difference, Tolerance, compare};
 
 /// A compiled model with an arena.
 pub struct Runner {
@@ -35,7 +35,8 @@ impl Runner {
     /// Runs the artifact's golden vectors; they must agree.
     pub fn verify_golden(&mut self) -> Result<usize> {
         let mut session = session(&self.file, &mut self.arena)?;
-        verify_golden(&mut session)?.map_err(|mismatch| anyhow::anyhow!("golden vectors differ: {mismatch:?}"))
+        verify_golden(&mut session)?
+            .map_err(|mismatch| anyhow::anyhow!("golden vectors differ: {mismatch:?}"))
     }
 
     /// Runs the model once from its initial state.

@@ -48,14 +48,17 @@ fn intermediate_tensors() {
     for model in shared_models(&folder).expect("the set's index is readable") {
         let Some(layers) = &model.layers else { continue };
         let reference = read_npz(&folder.join(layers)).expect("the intermediate tensors are readable");
-        let order: Order = read_json(&folder.join(layers).with_extension("json")).expect("the order is readable");
+        let order: Order =
+            read_json(&folder.join(layers).with_extension("json")).expect("the order is readable");
         let tainted = behind_fully_connected(&order);
         let file = model.model(&folder).expect("the model is readable");
         let options = Options { golden: 0, expose_intermediates: true, ..Options::default() };
         let mut runner = Runner::new(&file, &options).expect("the model compiles");
         // The model's own outputs first, then everything else in the order in which it is computed.
-        let computed: Vec<i32> = order.operators.iter().flat_map(|operator| operator.outputs.clone()).collect();
-        let outputs = run_exposed(&mut runner, &model.first_sample(&folder).expect("the inputs are readable"));
+        let computed: Vec<i32> =
+            order.operators.iter().flat_map(|operator| operator.outputs.clone()).collect();
+        let outputs =
+            run_exposed(&mut runner, &model.first_sample(&folder).expect("the inputs are readable"));
         let own = outputs.len().checked_sub(computed.len() - 1).expect("every tensor is exposed");
         let (inner, last) = computed.split_at(computed.len() - own);
         let expected = [last, inner].concat();
@@ -125,7 +128,10 @@ fn single_operator_files() {
         let text = match outcome {
             Ok((values, differing)) => {
                 if differing != test.tflm_differs {
-                    failures.push(format!("{}: {differing} values differ, expected {}", test.name, test.tflm_differs));
+                    failures.push(format!(
+                        "{}: {differing} values differ, expected {}",
+                        test.name, test.tflm_differs
+                    ));
                 }
                 (values.to_string(), differing.to_string())
             }

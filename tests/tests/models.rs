@@ -40,7 +40,8 @@ fn check(reference: &Reference, row: &mut [String; 9]) -> anyhow::Result<()> {
     anyhow::ensure!(runner.verify_golden()? == 2, "golden vectors are missing");
     let difference =
         runner.compare(&reference.inputs, &reference.outputs, reference.stateful, Tolerance::MODEL)?;
-    let samples: Vec<_> = reference.inputs[0].shape.iter().take(if reference.stateful { 2 } else { 1 }).collect();
+    let samples: Vec<_> =
+        reference.inputs[0].shape.iter().take(if reference.stateful { 2 } else { 1 }).collect();
     row[1] = samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
     row[2] = difference.values.to_string();
     row[3] = difference.differing.to_string();
@@ -66,12 +67,27 @@ fn describe(difference: &Difference) -> String {
 }
 
 fn report(name: &str, outcomes: Vec<Outcome>) {
-    let header =
-        ["model", "samples", "values", "differing", "arena", "bound", "artifact + golden", ".tflite", "reference"];
+    let header = [
+        "model",
+        "samples",
+        "values",
+        "differing",
+        "arena",
+        "bound",
+        "artifact + golden",
+        ".tflite",
+        "reference",
+    ];
     let (rows, failures): (Vec<_>, Vec<_>) = outcomes.into_iter().map(|o| (o.row, o.failure)).unzip();
     let failures: Vec<String> = failures.into_iter().flatten().collect();
     publish(name, &format!("{}\n{}", table(header, &rows), failures.join("\n")));
-    assert!(failures.is_empty(), "{} of {} models failed:\n{}", failures.len(), rows.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} models failed:\n{}",
+        failures.len(),
+        rows.len(),
+        failures.join("\n")
+    );
     assert!(!rows.is_empty(), "there are no models");
 }
 
@@ -84,7 +100,9 @@ fn own() {
 #[test]
 fn larger() {
     let Some(folder) = larger_set() else {
-        println!("SKIPPED: there is no larger set of models (DUNLIN_MODELS); tested are the repository's own");
+        println!(
+            "SKIPPED: there is no larger set of models (DUNLIN_MODELS); tested are the repository's own"
+        );
         return;
     };
     let models = shared_models(&folder).expect("the set's index is readable");
@@ -110,7 +128,8 @@ fn arenas_of_mlperf_tiny() {
     let models = shared_models(&folder).expect("the set's index is readable");
     let mut rows = Vec::new();
     for (name, bound) in MODELS {
-        let model = models.iter().find(|model| model.name == name).expect("the set has the MLPerf Tiny models");
+        let model =
+            models.iter().find(|model| model.name == name).expect("the set has the MLPerf Tiny models");
         let model = model.model(&folder).expect("the model is readable");
         let report = Runner::new(&model, &Options::default()).expect("the model compiles").report;
         rows.push([

@@ -65,7 +65,8 @@ fn check(name: &str, set: &Set) {
     let rows: Mutex<BTreeMap<String, Row>> = Mutex::default();
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < set.len()) {
+        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < set.len())
+        {
             let (case, loaded) = set.load(index).expect("the oracle's files are readable");
             let outcome = run(case, &loaded);
             let mut rows = rows.lock().expect("no worker panics while it holds the lock");
@@ -100,7 +101,8 @@ fn check(name: &str, set: &Set) {
     let cells: Vec<_> = rows
         .iter()
         .map(|(variant, row)| {
-            let refused = if row.required { row.refused.to_string() } else { format!("{} (may)", row.refused) };
+            let refused =
+                if row.required { row.refused.to_string() } else { format!("{} (may)", row.refused) };
             let equal = row.cases - row.refused - row.differing;
             [variant.clone(), equal.to_string(), row.differing.to_string(), refused, row.values.to_string()]
         })
@@ -120,7 +122,10 @@ fn check(name: &str, set: &Set) {
     keep(&format!("oracle-{name}"), &format!("{full}\n{text}"));
     let failed = |row: &&Row| row.differing > 0 || row.required && row.refused > 0;
     let failures = rows.values().filter(failed).count();
-    assert_eq!(failures, 0, "{failures} operators and types differ from the oracle or are refused; see above");
+    assert_eq!(
+        failures, 0,
+        "{failures} operators and types differ from the oracle or are refused; see above"
+    );
     assert!(cases > 0, "the set is empty");
 }
 
@@ -133,7 +138,9 @@ fn kept_cases() {
 #[test]
 fn generated_cases() {
     let Some(folder) = env::var_os("DUNLIN_ORACLE") else {
-        println!("SKIPPED: DUNLIN_ORACLE names no folder of generated cases; tested are only those kept here");
+        println!(
+            "SKIPPED: DUNLIN_ORACLE names no folder of generated cases; tested are only those kept here"
+        );
         return;
     };
     check("generated", &Set::folder(Path::new(&folder)).expect("the generated cases are readable"));

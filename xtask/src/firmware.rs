@@ -12,8 +12,8 @@ use wait_timeout::ChildExt;
 
 use crate::elf::Image;
 use crate::models::{self, Artifact, Compiler, Model};
-use crate::project::Project;
-use crate::setup::{Need, Tools, counting_plugin};
+use crate::project::{Project, run_all};
+use crate::setup::{BARE_METAL, Need, Tools, counting_plugin};
 
 /// A processor core and the emulated board that has it.
 pub(crate) struct Cpu {
@@ -144,7 +144,7 @@ pub(crate) fn run_models(
         }
     }
     println!("{table}\n{LEGEND}");
-    fs::write(project.folder("reports")?.join("firmware.md"), format!("{table}\n\n{LEGEND}\n"))?;
+    fs::write(project.folder("reports")?.join("firmware.txt"), format!("{table}\n\n{LEGEND}\n"))?;
     if !failures.is_empty() {
         bail!("{} of {images} images failed: {}", failures.len(), failures.join(", "));
     }
@@ -223,6 +223,17 @@ pub(crate) fn build(project: &Project, artifact: &Path, cpu: &Cpu, features: &st
         .quiet()
         .run()?;
     Ok(project.target.join(cpu.target).join("release/dunlin-cortex-m"))
+}
+
+/// Lints the firmware for every target, with any model.
+pub(crate) fn clippy(project: &Project, options: &[&str]) -> Result<()> {
+    let model = models::list(project)?.into_iter().next().context("there is no model")?;
+    let artifact = Compiler::new(project)?.compile(&model)?;
+    let _folder = project.shell.push_dir("firmware-examples");
+    run_all(BARE_METAL.map(|target| {
+        let arguments = ["clippy", "--workspace", "--all-features", "--target", target];
+        project.cargo(&[&arguments, options].concat()).env("DUNLIN_ARTIFACT", &artifact.file)
+    }))
 }
 
 /// What a run showed, or why it failed. An image that cannot be built is an error: others could not be either.

@@ -21,8 +21,9 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 
 /// The longest that one input may take.
 const SECONDS_PER_INPUT: u64 = 10;
-/// The most memory that a target may take, and the most that one allocation may take.
-const MEGABYTES: u64 = 1024;
+/// The most memory that a target may take, with the sanitizer's own, and the most that one allocation may take.
+const MEGABYTES: u64 = 2048;
+const MEGABYTES_AT_ONCE: u64 = 64;
 /// Longer files are not taken as seeds: small ones give more runs per second.
 const LONGEST_SEED: u64 = 32 * 1024;
 /// Longer inputs are not made up.
@@ -161,6 +162,7 @@ fn start(project: &Project, program: &Path, folder: &Path, seeds: &[PathBuf], se
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={SECONDS_PER_INPUT}"))
         .arg(format!("-rss_limit_mb={MEGABYTES}"))
+        .arg(format!("-malloc_limit_mb={MEGABYTES_AT_ONCE}"))
         .arg(format!("-max_len={LONGEST_INPUT}"))
         .arg(format!("-artifact_prefix={}/", folder.display()))
         .arg("-print_final_stats=1")

@@ -137,12 +137,15 @@ fn clippy(project: &Project) -> Result<String> {
     let deny = ["--", "-D", "warnings"];
     let workspace = ["clippy", "--workspace", "--all-targets", "--all-features"];
     let fuzz = ["clippy", "--all-targets", "--manifest-path", "fuzz/Cargo.toml"];
-    run_all([&workspace[..], &fuzz].map(|arguments| project.cargo(&[arguments, &deny].concat())))?;
+    let hosted =
+        run_all([&workspace[..], &fuzz].map(|arguments| project.cargo(&[arguments, &deny].concat())));
+    let firmware = firmware::clippy(project, &deny);
+    hosted.and(firmware)?;
     Ok(String::new())
 }
 
 fn doc(project: &Project) -> Result<String> {
-    let arguments = ["doc", "--workspace", "--no-deps", "--all-features", "--document-private-items"];
+    let arguments = ["doc", "--workspace", "--no-deps", "--all-features"];
     project.cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings").run()?;
     Ok(String::new())
 }
@@ -179,7 +182,15 @@ fn test(project: &Project) -> Result<String> {
         tests = tests.env("DUNLIN_MODELS", set);
     }
     let documentation = project.cargo(&[&["test", "--doc"], &selection[..]].concat());
-    run_all([tests, documentation])?;
+    // Tests leave their tables there, as test runners hide what a passing test prints.
+    let reports = project.target.join("reports");
+    project.shell.remove_path(&reports)?;
+    let result = run_all([tests, documentation]);
+    for report in project.shell.read_dir(&reports).unwrap_or_default() {
+        let name = report.file_stem().unwrap_or_default().display().to_string();
+        println!("\n-- {name} --\n{}", project.shell.read_file(&report)?);
+    }
+    result?;
     Ok(format!("{} the oracle's generated cases", if with_oracle { "with" } else { "WITHOUT" }))
 }
 

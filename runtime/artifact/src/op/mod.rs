@@ -8,19 +8,19 @@ mod conv;
 mod convert;
 mod copy;
 mod factor;
+mod float;
 mod lstm;
-mod pool;
-mod reduce;
-mod resize;
-mod signal;
-mod svdf;
 mod normalize;
 #[cfg(feature = "std")]
 mod operands;
+mod pool;
 mod prelu;
+mod reduce;
+mod resize;
+mod signal;
 mod softmax;
+mod svdf;
 mod unary;
-mod float;
 mod window;
 
 pub use arith::{Add, Arith, ArithOp, MinMax, Mul};
@@ -28,23 +28,23 @@ pub use conv::{ConvInt, FullyConnectedInt, Scales};
 pub use convert::{Cast, Quantize, Requantize};
 pub use copy::{Copy, Fill, Gather, Lut8};
 pub use factor::Factor;
+pub use float::{
+    ConvF32, ConvHybrid, FullyConnectedF32, FullyConnectedHybrid, FunctionF32, Hybrid, L2NormF32, PoolF32,
+    PreluF32, SoftmaxF32, UnaryF32,
+};
 pub use lstm::{LstmF32, LstmInt, LstmTensors};
+pub use normalize::L2NormI8;
+#[cfg(feature = "std")]
+pub use operands::{Operands, operands};
 pub use pool::PoolInt;
+pub use prelu::Prelu;
 pub use reduce::{ArgMinMax, Mean, Reduce, ReduceOp};
 pub use resize::{ResizeBilinear, ResizeNearest};
 pub use signal::{
     SignalEnergy, SignalFftAutoScale, SignalFilterBank, SignalFilterBankLog, SignalFilterBankSquareRoot,
     SignalPcan, SignalRfft, SignalSpectralSubtraction, SignalWindow,
 };
-pub use svdf::{SvdfF32, SvdfI8, SvdfTensors};
-pub use normalize::L2NormI8;
-#[cfg(feature = "std")]
-pub use operands::{Operands, operands};
-pub use prelu::Prelu;
 pub use softmax::{LogSoftmaxI8, SoftmaxI8, SoftmaxI16};
+pub use svdf::{SvdfF32, SvdfI8, SvdfTensors};
 pub use unary::{FunctionI16, SigmoidI16, UnaryI16};
-pub use float::{
-    ConvF32, ConvHybrid, FullyConnectedF32, FullyConnectedHybrid, FunctionF32, Hybrid, L2NormF32, PoolF32,
-    PreluF32, SoftmaxF32, UnaryF32,
-};
 pub use window::Window2d;

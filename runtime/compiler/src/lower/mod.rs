@@ -3,22 +3,22 @@
 //! One file per family. A lowering function computes all constants (multipliers, tables, folded biases) and
 //! refuses what the kernels cannot do with a reason that says what would work.
 
-mod lstm;
-mod signal;
-mod svdf;
 mod arith;
-mod convert;
 mod conv;
+mod convert;
+mod float;
+mod lstm;
 mod movement;
+mod normalize;
 mod pool;
+mod prelu;
 mod reduce;
 mod resize;
-mod normalize;
-mod prelu;
+mod signal;
 mod softmax;
+mod svdf;
 mod unary;
 mod window;
-mod float;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,8 +28,8 @@ use dunlin_artifact::{DType, Kernel, MAX_RANK, TensorId, limits, writer};
 use crate::CompileError;
 use crate::error::{Unsupported, unsupported};
 use crate::graph::{Graph, Node, Op, State, Value, ValueId};
-use crate::resize::Sampling;
 use crate::program::{Program, ProgramTensor, Step, Storage};
+use crate::resize::Sampling;
 
 /// Turns a graph into a program.
 pub(crate) fn lower(graph: &Graph) -> Result<Program, CompileError> {
@@ -74,12 +74,16 @@ fn lower_node(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Unsupported> {
         Op::Quantize => convert::quantize(cx, node),
         Op::Dequantize => convert::dequantize(cx, node),
         Op::Cast => convert::cast(cx, node),
-        Op::ResizeBilinear { align_corners, half_pixel_centers } => {
-            resize::bilinear(cx, node, Sampling { align_corners: *align_corners, half_pixel_centers: *half_pixel_centers })
-        }
-        Op::ResizeNearest { align_corners, half_pixel_centers } => {
-            resize::nearest(cx, node, Sampling { align_corners: *align_corners, half_pixel_centers: *half_pixel_centers })
-        }
+        Op::ResizeBilinear { align_corners, half_pixel_centers } => resize::bilinear(
+            cx,
+            node,
+            Sampling { align_corners: *align_corners, half_pixel_centers: *half_pixel_centers },
+        ),
+        Op::ResizeNearest { align_corners, half_pixel_centers } => resize::nearest(
+            cx,
+            node,
+            Sampling { align_corners: *align_corners, half_pixel_centers: *half_pixel_centers },
+        ),
         Op::Conv2d { window, activation, narrow_sums } => {
             conv::conv2d(cx, node, window, *activation, *narrow_sums)
         }

@@ -3,9 +3,9 @@
 mod activation;
 mod dead;
 mod fold;
+mod half;
 mod pad;
 mod unsigned;
-mod half;
 
 use crate::CompileError;
 use crate::assemble::Bounds;

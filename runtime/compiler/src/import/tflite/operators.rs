@@ -217,10 +217,7 @@ impl<'a> Importer<'a> {
         self.graph.states.len() - 1
     }
 
-    fn read_variable(
-        &mut self,
-        source: &Source<'a>,
-    ) -> Result<Read<Option<Parsed>>, CompileError> {
+    fn read_variable(&mut self, source: &Source<'a>) -> Result<Read<Option<Parsed>>, CompileError> {
         let handle = source.inputs.first().copied().flatten();
         let (Some(state), Some(&output)) = (self.handle(handle), source.outputs.first()) else {
             return Ok(Err("the variable has no handle in this graph".into()));
@@ -229,10 +226,7 @@ impl<'a> Importer<'a> {
         Ok(Ok(Some((Op::ReadVariable(state), vec![]))))
     }
 
-    fn assign_variable(
-        &mut self,
-        source: &Source<'a>,
-    ) -> Result<Read<Option<Parsed>>, CompileError> {
+    fn assign_variable(&mut self, source: &Source<'a>) -> Result<Read<Option<Parsed>>, CompileError> {
         let handle = source.inputs.first().copied().flatten();
         let (Some(state), Some(Some(value))) = (self.handle(handle), source.inputs.get(1).copied()) else {
             return Ok(Err("the variable has no handle in this graph".into()));
@@ -242,12 +236,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The operator and the operands that remain after the constant ones have been read.
-    fn node(
-        &mut self,
-        code: Code,
-        name: &str,
-        source: &Source<'a>,
-    ) -> Read<Option<Parsed>> {
+    fn node(&mut self, code: Code, name: &str, source: &Source<'a>) -> Read<Option<Parsed>> {
         let all = || source.inputs.clone();
         let first = || source.inputs.iter().take(1).copied().collect::<Vec<_>>();
         let unary = |op: UnaryOp| Ok(Some((Op::Unary(op), first())));
@@ -260,7 +249,14 @@ impl<'a> Importer<'a> {
                 let dilation = sizes([p.dilation_h_factor(), p.dilation_w_factor()])?;
                 let window = self.window(source, 0, kernel, stride, dilation, p.padding())?;
                 let narrow_sums = p.quantized_bias_type() == schema::TensorType::INT32;
-                (Op::Conv2d { window, activation: activation(p.fused_activation_function())?, narrow_sums }, all())
+                (
+                    Op::Conv2d {
+                        window,
+                        activation: activation(p.fused_activation_function())?,
+                        narrow_sums,
+                    },
+                    all(),
+                )
             }
             Code::DEPTHWISE_CONV_2D => {
                 let p = o.builtin_options_as_depthwise_conv_2_doptions().ok_or("options are missing")?;
