@@ -67,3 +67,15 @@ fn the_readme_has_the_table() {
     // A README that has the table has all of it.
     assert!(!readme.contains(header) || readme.contains(&table), "README.md differs from `dunlin ops`");
 }
+
+#[test]
+fn the_readme_shows_the_table() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let begin = "<!-- operators: printed by `dunlin ops` -->\n";
+    let shown = readme.split_once(begin).unwrap().1.split_once("<!-- end of operators -->").unwrap().0;
+    assert_eq!(
+        shown,
+        dunlin(&["ops"]).success().stdout,
+        "replace the table in README.md by what `dunlin ops` prints"
+    );
+}

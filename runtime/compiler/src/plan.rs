@@ -181,7 +181,7 @@ mod tests {
             prop_assert!(plan.peak >= plan.bound);
             for a in 0..blocks.len() {
                 prop_assert!(plan.offsets[a] + blocks[a].size <= plan.peak);
-                prop_assert!(plan.offsets[a] % ALIGNMENT == 0);
+                prop_assert!(plan.offsets[a].is_multiple_of(ALIGNMENT));
                 for b in 0..a {
                     let apart = plan.offsets[a] + blocks[a].size <= plan.offsets[b]
                         || plan.offsets[b] + blocks[b].size <= plan.offsets[a];

@@ -76,7 +76,7 @@ impl Multiplier {
         } else {
             0x7FFF
         };
-        let total = (15 - self.shift).clamp(1, 62) as u32;
+        let total = 15i32.saturating_sub(self.shift).clamp(1, 62) as u32;
         let product = x.wrapping_mul(i64::from(reduced)).wrapping_add(1i64 << (total - 1));
         (product >> total) as i32
     }
@@ -128,6 +128,62 @@ impl<'a> ChannelMultipliers<'a> {
         match (self.multipliers.get(index), self.shifts.get(index)) {
             (Some(&multiplier), Some(&shift)) => Multiplier { multiplier, shift: i32::from(shift) },
             _ => Multiplier::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ties_round_away_from_zero() {
+        let halve = |x| Multiplier { multiplier: 1 << 30, shift: 0 }.apply(x);
+        // The multiplication alone rounds ties up, the shift after it away from zero.
+        assert_eq!([halve(3), halve(-3)], [2, -1]);
+        let quarter = |x| Multiplier { multiplier: 1 << 30, shift: -1 }.apply(x);
+        assert_eq!([quarter(6), quarter(-6), quarter(2), quarter(-2)], [2, -2, 1, -1]);
+        assert_eq!([rounding_shift_right(5, 1), rounding_shift_right(-5, 1)], [3, -3]);
+        assert_eq!(rounding_shift_right(i32::MIN, 31), -1);
+        assert_eq!(doubling_high_mul(i32::MIN, i32::MIN), i32::MAX);
+    }
+
+    #[test]
+    fn wide_sums_use_sixteen_bits_of_the_multiplier() {
+        let largest = Multiplier { multiplier: i32::MAX, shift: 0 };
+        assert_eq!(largest.apply_i64(1 << 15), 0x7FFF);
+        // -1.5 rounds up.
+        assert_eq!(Multiplier { multiplier: 1 << 30, shift: 0 }.apply_i64(-3), -1);
+        assert_eq!(Multiplier { multiplier: 1 << 30, shift: -16 }.apply_i64(-(1 << 40)), -(1 << 23));
+    }
+
+    #[test]
+    fn channels_share_a_multiplier_or_have_their_own() {
+        let own = ChannelMultipliers::new(&[1, 2, 3], &[0, -1, 1], 3).unwrap();
+        assert_eq!(own.get(2), Multiplier { multiplier: 3, shift: 1 });
+        assert_eq!(own.get(3), Multiplier::default());
+        let shared = ChannelMultipliers::new(&[7], &[-2], 3).unwrap();
+        assert_eq!(shared.get(2), Multiplier { multiplier: 7, shift: -2 });
+        assert_eq!(ChannelMultipliers::new(&[1, 2], &[0, 0], 3).unwrap_err(), KernelError::Shape);
+        assert_eq!(ChannelMultipliers::new(&[1], &[-32], 3).unwrap_err(), KernelError::Parameter);
+    }
+
+    proptest! {
+        #[test]
+        fn applying_is_a_high_multiplication_and_a_shift(
+            x in any::<i32>(), multiplier in prop_oneof![Just(0), Just(i32::MAX), 1 << 30..=i32::MAX], shift in -31i32..=31
+        ) {
+            let shifted = x.wrapping_shl(shift.max(0) as u32);
+            let expected = rounding_shift_right(doubling_high_mul(shifted, multiplier), -shift.min(0) as u32);
+            prop_assert_eq!(Multiplier { multiplier, shift }.apply(x), expected);
+        }
+
+        #[test]
+        fn shifting_rounds_to_the_nearest(x in any::<i32>(), exponent in 0..32u32) {
+            // Exact: 53 bits hold every 32-bit number with 21 fractional bits; `f64::round` goes away from zero.
+            let exact = f64::from(x) / f64::from(exponent).exp2();
+            prop_assert_eq!(f64::from(rounding_shift_right(x, exponent)), exact.round());
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Every operator takes its first operand either as a slice of its own or, with `None`, from the output, which
 //! then already holds it: the operator works in place. The first operand must have the output's shape then.
-//! Errors are the same for all: [`KernelError::Shape`] when the operands do not broadcast or a slice has another
-//! length than its shape, [`KernelError::Parameter`] when a shift lies outside its range.
+//! Errors are the same for all: [`KernelError::Shape`](crate::KernelError::Shape) when the operands do not broadcast
+//! or a slice has another length than its shape, [`KernelError::Parameter`](crate::KernelError::Parameter) when a
+//! shift lies outside its range.
 
 mod broadcast;
 mod plain;

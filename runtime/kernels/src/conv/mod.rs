@@ -233,7 +233,7 @@ pub(crate) fn clamp(value: i32, min: i32, max: i32) -> i32 {
     value.max(min).min(max)
 }
 
-/// As [`part`](crate::window::part), mutable.
+/// As [`part`], mutable.
 #[inline(always)]
 pub(crate) fn part_mut<T>(values: &mut [T], start: usize, len: usize) -> &mut [T] {
     values.get_mut(start..start.wrapping_add(len)).unwrap_or_default()
