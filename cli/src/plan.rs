@@ -16,6 +16,9 @@ use crate::program::{InstructionReport, arena_range};
 const MAX_COLUMNS: usize = 72;
 /// Most rows; in arenas with more pieces a row stands for several.
 const MAX_ROWS: usize = 32;
+/// Largest plan that is worked out: the product of its pieces of memory and of the program's operands. Real models
+/// stay a thousandfold below; a hostile file must not take for ever.
+const MAX_EFFORT: usize = 10_000_000;
 /// Letters for tensors.
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
@@ -55,7 +58,8 @@ pub(crate) struct Stay {
 }
 
 impl Plan {
-    /// Computes lifetimes. `None` when the program has instructions that this version does not know.
+    /// Computes lifetimes. `None` when the program has instructions that this version does not know, or is absurdly
+    /// large.
     pub(crate) fn of(artifact: &Artifact<'_>, instructions: &[InstructionReport]) -> Option<Self> {
         let steps = instructions.len();
         // (instruction, 0 for reads and 1 for writes, tensor): reads of an instruction come before its writes.
@@ -87,6 +91,9 @@ impl Plan {
             .filter(|cut| cut[0] >= state_len)
             .map(|cut| Piece { start: cut[0], end: cut[1], lives: Vec::new() })
             .collect();
+        if pieces.len().saturating_mul(events.len()) > MAX_EFFORT {
+            return None;
+        }
         for (step, write, tensor) in events {
             let Some((start, end)) = arena_range(artifact, tensor) else { continue };
             let first = pieces.partition_point(|piece| piece.start < start);

@@ -122,6 +122,10 @@ impl Samples {
         if arrays.is_empty() {
             return Err(Failure::new("has no inputs, so samples mean nothing to it").file(model.path));
         }
+        // An array without elements could claim any number of samples.
+        if let Some(empty) = model.inputs.iter().find(|input| input.tensor.elements() == 0) {
+            return Err(Failure::new(format!("input {} has no elements", empty.name)).file(model.path));
+        }
         let fits = |layout: &Layout| {
             arrays
                 .iter()

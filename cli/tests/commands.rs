@@ -135,6 +135,12 @@ fn run_reproduces_the_reference_outputs() {
         if expected.descr != "<f4" {
             assert_eq!(actual.bytes, expected.bytes, "{model}");
         }
+        for (actual, expected) in actual.f32s().into_iter().zip(expected.f32s()) {
+            assert!(
+                (actual - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                "{model}: {actual}, {expected}"
+            );
+        }
     }
 }
 

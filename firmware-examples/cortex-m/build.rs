@@ -1,6 +1,7 @@
 //! Places the memory map of the chosen board where the linker finds it.
 
-use std::{env, fs, path::{Path, PathBuf}};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -31,10 +31,9 @@ impl Project {
         Ok(Self { shell, root: root.to_owned(), target })
     }
 
-    /// `cargo`, of the tool chain that runs this program.
+    /// `cargo` with these arguments.
     pub(crate) fn cargo<'s>(&'s self, arguments: &[&str]) -> Cmd<'s> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        cmd!(self.shell, "{cargo} {arguments...}").env_remove("CARGO")
+        cmd!(self.shell, "cargo {arguments...}")
     }
 
     /// A folder below the target folder, made when it is not there.

@@ -126,10 +126,10 @@ impl Step {
 }
 
 fn fmt(project: &Project) -> Result<String> {
-    let manifests = ["Cargo.toml", "firmware-examples/Cargo.toml", "fuzz/Cargo.toml"];
-    run_all(
-        manifests.map(|manifest| project.cargo(&["fmt", "--all", "--check", "--manifest-path", manifest])),
-    )?;
+    let workspace = ["fmt", "--check", "--all"];
+    let firmware = ["fmt", "--check", "--manifest-path", "firmware-examples/cortex-m/Cargo.toml"];
+    let fuzz = ["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"];
+    run_all([&workspace[..], &firmware, &fuzz].map(|arguments| project.cargo(arguments)))?;
     Ok(String::new())
 }
 

@@ -85,9 +85,7 @@ struct InstructionTime {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let file = ModelFile::read(&args.file)?;
-    let intact = file.parse_intact()?;
-    drop(intact);
-
+    file.parse_intact()?;
     let start = Instant::now();
     let model = file.parse()?;
     let mut arena = model.arena();

@@ -125,7 +125,7 @@ impl Task<'_> {
         };
         let rows = self.output.tensor.elements() / classes.max(1);
         let labels = self.class_labels(rows * self.samples.count, if classes == 1 { 2 } else { classes })?;
-        let mut pairs = Vec::with_capacity(labels.len());
+        let mut pairs = Vec::new();
         let mut labels = labels.into_iter();
         let latency = self.infer(|_, output| {
             for row in output.chunks(classes.max(1)) {
@@ -190,7 +190,7 @@ impl Task<'_> {
     fn infer(&self, mut each: impl FnMut(usize, &[f64])) -> Result<Latency, Failure> {
         let mut arena = self.model.arena();
         let mut session = self.model.session(&mut arena)?;
-        let mut durations: Vec<Duration> = Vec::with_capacity(self.samples.runs());
+        let mut durations: Vec<Duration> = Vec::new();
         let progress = progress(self.samples.runs(), "runs");
         self.samples.run(self.model, &mut session, &progress, |run, session, duration| {
             durations.push(duration);

@@ -55,7 +55,7 @@ struct ArenaReport {
     /// No plan can need less.
     bound_bytes: u32,
     state_bytes: usize,
-    /// `null` when the program has kernels that this version does not know.
+    /// `null` when the program has kernels that this version does not know, or is absurdly large.
     plan: Option<Vec<Stay>>,
 }
 
@@ -200,7 +200,9 @@ fn text(report: &Report, picture: Option<&str>, all_instructions: bool) -> Strin
         grouped(report.arena.bound_bytes),
         number(report.arena.state_bytes)
     );
-    text += picture.unwrap_or("  (no picture: the program has kernels that this version does not know)\n");
+    text += picture.unwrap_or(
+        "  (no picture: the program is too large or has kernels that this version does not know)\n",
+    );
 
     text += &format!("\nGolden vectors: {}\n", report.golden.len());
     for (index, golden) in report.golden.iter().enumerate() {

@@ -120,6 +120,12 @@ impl Npy {
         Npy::new("<f4", shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
+    /// The values of a float32 array; nothing for another one.
+    pub(crate) fn f32s(&self) -> Vec<f32> {
+        let elements = if self.descr == "<f4" { self.bytes.as_slice() } else { &[] };
+        elements.as_chunks().0.iter().map(|element| f32::from_le_bytes(*element)).collect()
+    }
+
     pub(crate) fn file(&self) -> Vec<u8> {
         let dims: Vec<String> = self.shape.iter().map(usize::to_string).collect();
         let comma = if dims.len() == 1 { "," } else { "" };

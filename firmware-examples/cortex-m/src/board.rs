@@ -5,9 +5,9 @@
 //! formatter's.
 #![allow(unsafe_code, reason = "memory and symbols of the machine; each block says why it is sound")]
 
+use core::fmt::Display;
 #[cfg(feature = "explain")]
 use core::fmt::Write as _;
-use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::exception;

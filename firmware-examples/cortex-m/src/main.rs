@@ -10,7 +10,10 @@ use cortex_m_rt::entry;
 use dunlin_runtime::artifact::Pattern;
 use dunlin_runtime::{RunError, verify_golden};
 
-dunlin_runtime::model!(model, env!("DUNLIN_ARTIFACT", "name a file made by `dunlin compile` in DUNLIN_ARTIFACT"));
+dunlin_runtime::model!(
+    model,
+    env!("DUNLIN_ARTIFACT", "name a file made by `dunlin compile` in DUNLIN_ARTIFACT")
+);
 
 #[entry]
 fn main() -> ! {

@@ -3,7 +3,7 @@
 //! No std, no allocation, no unsafe code, and no panic whatever the artifact's bytes. Only the kernels that a
 //! model names are linked: [`model!`] reads the list from the artifact at compile time.
 //!
-//! ```ignore
+//! ```text
 //! dunlin_runtime::model!(kws, "kws.dunlin");
 //!
 //! let mut arena = kws::Arena::new();
