@@ -244,6 +244,56 @@ def elu(draw, dtype):
     return unary(draw, dtype, "ELU", qx, qy)
 
 
+def real_unary(name, dtypes="float32", low=-8.0, high=8.0):
+    """An operator on real numbers between two bounds."""
+
+    @operator(name, tflm=dtypes)
+    def case(draw, dtype):
+        shape = draw.shape(1, 4)
+        model = Model()
+        x = model.main.input(shape, dtype)
+        y = model.main.output(shape, dtype)
+        model.main.op(name, [x], [y])
+        values = draw.values([draw.samples(), *shape], dtype)
+        span = np.ptp(values) or 1
+        scaled = (values - values.min()) / span * (high - low) + low
+        return Case(model, [scaled.astype(np.float32)], {"shape": shape})
+
+    return case
+
+
+for _name in ("CEIL", "COS", "FLOOR", "NEG", "ROUND", "SIN", "SQUARE", "EXP"):
+    real_unary(_name)
+for _name in ("LOG", "SQRT"):
+    real_unary(_name, low=0.01, high=50.0)
+
+
+@operator("RSQRT", tflm="int8 float32")
+def rsqrt(draw, dtype):
+    if dtype == "int8":
+        # TFLM aborts on negative numbers: with this zero point there are none.
+        qx, qy = Quant(draw.scale(), -128), Quant(draw.scale(), draw.zero_point(dtype))
+        return unary(draw, dtype, "RSQRT", qx, qy)
+    shape = draw.shape(1, 4)
+    model = Model()
+    x, y = model.main.input(shape, dtype), model.main.output(shape, dtype)
+    model.main.op("RSQRT", [x], [y])
+    values = np.abs(draw.values([draw.samples(), *shape], dtype)) + np.float32(0.01)
+    return Case(model, [values.astype(np.float32)], {"shape": shape})
+
+
+@operator("ABS", tflm="int8 int16 float32")
+def absolute(draw, dtype):
+    return unary(draw, dtype, "ABS", *rescaled(draw, dtype))
+
+
+@operator("SQUARED_DIFFERENCE", tflm="int8 int32 float32")
+def squared_difference(draw, dtype):
+    if dtype == "int8":
+        return binary(draw, dtype, "SQUARED_DIFFERENCE", sum_quants(draw, dtype))
+    return binary(draw, dtype, "SQUARED_DIFFERENCE", bound=1000)
+
+
 @operator("PRELU", tflm="int8 int16 float32", litert="uint8")
 def prelu(draw, dtype):
     x_shape = draw.shape(1, 4) if dtype != "uint8" else draw.shape(4, 4)
