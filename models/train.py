@@ -125,7 +125,8 @@ def digit_models(out):
     cnn = networks.fit(networks.digits_cnn, x, y, 40, SEED)
     shape = x.shape[1:]
     save("digits_x_float32", tx[:60])
-    in_float = labelled | {"inputs": "digits_x_float32.npy"}
+    save("digits_y_float32", ty[:60].astype(np.int32))
+    in_float = labelled | {"inputs": "digits_x_float32.npy", "labels": "digits_y_float32.npy"}
     for name, oracle, file in (
         ("digits_cnn_float32", "tflm", convert.float32(cnn, shape)),
         ("digits_cnn_float16", "litert", convert.float16(cnn, shape)),
