@@ -3,6 +3,7 @@
 //! The flatbuffer is verified before anything is read. Options are normalized on the way in: paddings become
 //! explicit, negative axes positive, shapes are those of the tensors in the file (an unknown batch is 1).
 
+mod operands;
 mod operators;
 mod slice;
 mod stateful;
