@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use wait_timeout::ChildExt;
 
@@ -248,7 +248,12 @@ fn measure(project: &Project, artifact: &Artifact, cpu: &Cpu) -> Result<Result<M
     }
     let (load, inference) = regions(&fs::read_to_string(&counts)?)?;
     let printed = numbers(&fs::read_to_string(&log)?);
-    Ok(Ok(Measurement { inference, load, printed, image: Image::read(&image)? }))
+    let image = Image::read(&image)?;
+    // The device's crates promise never to panic: the code that would must not even be linked.
+    if let Some((symbol, _)) = image.symbols.iter().find(|(name, _)| name.starts_with("core::panicking")) {
+        return Ok(Err(anyhow!("the image can panic: it contains {symbol}")));
+    }
+    Ok(Ok(Measurement { inference, load, printed, image }))
 }
 
 /// The lines of the firmware's output that are a word and a number.
