@@ -6,6 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use object::{File, Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind, SymbolKind, elf};
 
+/// The function that every panic ends in.
+const PANIC_HANDLER: &str = "rust_begin_unwind";
+
 /// Bytes of a firmware image per kind of memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
@@ -13,8 +16,10 @@ pub(crate) struct Image {
     pub(crate) flash: BTreeMap<String, u64>,
     /// Bytes of statically allocated RAM.
     pub(crate) ram: u64,
-    /// Sizes of functions and constants, largest first, under their readable names.
+    /// Sizes of functions and constants in flash, largest first, under their readable names.
     pub(crate) symbols: Vec<(String, u64)>,
+    /// Whether any code can panic: otherwise the linker has dropped the panic handler.
+    pub(crate) can_panic: bool,
 }
 
 impl Image {
@@ -36,9 +41,12 @@ impl Image {
             }
         }
         for symbol in file.symbols() {
-            if matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data) && symbol.size() > 0 {
-                let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
-                image.symbols.push((name, symbol.size()));
+            let name = symbol.name()?;
+            image.can_panic |= name.contains(PANIC_HANDLER);
+            let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+            let in_flash = section.is_some_and(|s| s.kind() != SectionKind::UninitializedData);
+            if in_flash && matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data) && symbol.size() > 0 {
+                image.symbols.push((format!("{:#}", rustc_demangle::demangle(name)), symbol.size()));
             }
         }
         image.symbols.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

@@ -11,6 +11,9 @@ use crate::models::Compiler;
 use crate::project::Project;
 use crate::setup::{Need, Tools};
 
+/// Longer names of functions are cut.
+const LONGEST_NAME: usize = 100;
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Only these models (file names without their ending).
@@ -55,7 +58,7 @@ fn sections(image: &Image, artifact_bytes: u64) -> Table {
 
 fn crates(image: &Image) -> Table {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
-    for (name, bytes) in &image.symbols {
+    for (name, bytes) in code_and_constants(image) {
         *sizes.entry(crate_of(name)).or_default() += bytes;
     }
     let mut sizes: Vec<_> = sizes.into_iter().collect();
@@ -67,8 +70,18 @@ fn crates(image: &Image) -> Table {
 
 fn symbols(image: &Image, count: usize) -> Table {
     let mut table = table(["function or constant", "bytes"]);
-    table.add_rows(image.symbols.iter().take(count).map(|(name, bytes)| [name.clone(), bytes.to_string()]));
+    let row = |(name, bytes): (&str, u64)| {
+        let short: String = name.chars().take(LONGEST_NAME).collect();
+        [short, bytes.to_string()]
+    };
+    table.add_rows(code_and_constants(image).take(count).map(row));
     table
+}
+
+/// The symbols of an image without the artifact.
+fn code_and_constants(image: &Image) -> impl Iterator<Item = (&str, u64)> {
+    let symbols = image.symbols.iter().map(|(name, bytes)| (name.as_str(), *bytes));
+    symbols.filter(|(name, _)| !name.contains("::model::BYTES"))
 }
 
 fn table(header: [&str; 2]) -> Table {

@@ -18,12 +18,14 @@ macro_rules! dispatch {
         ) -> Result<(), RunError> {
             $(
                 if KERNELS & Kernel::$kernel.bit() != 0 && instruction.kernel == Kernel::$kernel as u8 {
-                    // A frame of its own: inlined together, the operators' locals would add up on the stack.
+                    // A frame of its own: inlined together, the operators' locals would add up on the stack. Named
+                    // after the kernel, for listings of what takes flash.
                     #[inline(never)]
-                    fn operator(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
+                    #[allow(non_snake_case)]
+                    fn $kernel(cx: &mut Context<'_, '_>, body: &[u8]) -> Result<(), RunError> {
                         $operator(cx, body)
                     }
-                    return operator(cx, instruction.body);
+                    return $kernel(cx, instruction.body);
                 }
             )+
             Err(RunError::MissingKernel(instruction.kernel))
