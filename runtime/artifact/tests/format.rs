@@ -139,6 +139,38 @@ fn errors_name_what_is_wrong() {
     assert_eq!(refused(32, &[8, 0, 0, 0]), FormatError::Tensor { index: 0 });
 }
 
+#[test]
+fn golden_vectors_without_output_are_refused() {
+    let empty = Tensor::new(DType::I8, &[0], Place::Arena(0), 0.0, 0).unwrap();
+    let manifest = Manifest {
+        name: "",
+        producer: "",
+        target: "",
+        source_format: "",
+        source_digest: [0; 32],
+        macs: 0,
+        arena_bound: 0,
+        io_names: "",
+    };
+    let golden = Golden { input: GoldenInput::Pattern(Pattern::Zeros), steps: u16::MAX, outputs: &[] };
+    let bytes = Contents {
+        manifest,
+        tensors: vec![empty],
+        program: vec![],
+        data: vec![],
+        inputs: vec![],
+        outputs: vec![0],
+        states: vec![],
+        golden: vec![golden],
+        arena_len: 0,
+        state_len: 0,
+        work: 0,
+    }
+    .write();
+    let file = Aligned::new(&bytes);
+    assert_eq!(Artifact::parse(file.bytes()).unwrap_err(), FormatError::Golden);
+}
+
 /// Touches everything that a reader can touch.
 fn exercise(artifact: &Artifact<'_>) {
     let _ = (artifact.manifest(), artifact.verify_digest(), artifact.io_len());
