@@ -1,0 +1,1 @@
+//! The control plane: one binary that knows every device.
