@@ -1,1 +1,3 @@
 //! The control plane: one binary that knows every device.
+
+pub mod bus;
