@@ -1,0 +1,231 @@
+//! Tokens in the database, and a short memory of those that were used.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::audit::{Subject, audit};
+use super::caller::{Caller, Principal};
+use super::role::{Role, Scope};
+use super::secret::TokenSecret;
+use crate::app::App;
+use crate::db::{Db, DbError, Tx};
+use crate::http::Problem;
+use crate::limits;
+
+/// A token as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its id; not secret.
+    pub id: String,
+    /// The name that people gave it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+    /// When it was made.
+    pub created_us: i64,
+    /// By whom.
+    pub created_by: String,
+    /// When it stops working.
+    pub expires_us: Option<i64>,
+    /// When it was last used, to the minute.
+    pub last_used_us: Option<i64>,
+    /// When it was revoked.
+    pub revoked_us: Option<i64>,
+}
+
+/// What a new token is made from.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// The name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+    /// When it stops working.
+    pub expires_us: Option<i64>,
+}
+
+const COLUMNS: &str =
+    "id, name, role, scope_fleet, scope_model, created_us, created_by, expires_us, last_used_us, revoked_us";
+
+impl Token {
+    fn from_row(row: &AnyRow) -> Result<Self, DbError> {
+        let role: String = row.try_get("role")?;
+        let scope = match (row.try_get("scope_fleet")?, row.try_get("scope_model")?) {
+            (Some(fleet), _) => Scope::Fleet(fleet),
+            (None, Some(model)) => Scope::Model(model),
+            (None, None) => Scope::Everything,
+        };
+        Ok(Token {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            // A role that this program does not know may do the least.
+            role: Role::from_name(&role).unwrap_or(Role::Viewer),
+            scope,
+            created_us: row.try_get("created_us")?,
+            created_by: row.try_get("created_by")?,
+            expires_us: row.try_get("expires_us")?,
+            last_used_us: row.try_get("last_used_us")?,
+            revoked_us: row.try_get("revoked_us")?,
+        })
+    }
+
+    /// The token for the audit log.
+    fn to_json(&self) -> serde_json::Value {
+        let (fleet, model) = self.scope.parts();
+        serde_json::json!({ "name": self.name, "role": self.role, "fleet": fleet, "model": model, "expires_us": self.expires_us })
+    }
+
+    /// Whether the token works now.
+    pub fn is_valid(&self, now_us: i64) -> bool {
+        self.revoked_us.is_none() && self.expires_us.is_none_or(|expires_us| now_us < expires_us)
+    }
+}
+
+/// The tokens that were used of late.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// By digest: the token (or that there is none), and when that was read.
+    seen: Mutex<HashMap<String, (Token, i64)>>,
+}
+
+impl Access {
+    /// The caller whose token this is, if it works now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn caller(
+        &self,
+        db: &Db,
+        secret: &TokenSecret,
+        now_us: i64,
+    ) -> Result<Option<Caller>, DbError> {
+        let digest = secret.digest();
+        let cached_us = i64::try_from(limits::TOKEN_CACHED.as_micros()).unwrap_or(0);
+        let cached = self.lock().get(&digest).cloned();
+        let token = match cached {
+            // Also when the clock went back, the look-up is repeated.
+            Some((token, read_us)) if (0..cached_us).contains(&(now_us - read_us)) => Some(token),
+            _ => {
+                let token = by_digest(db, &digest).await?;
+                let mut seen = self.lock();
+                match &token {
+                    Some(token) => {
+                        if seen.len() >= limits::TOKEN_CACHE_ENTRIES {
+                            seen.clear();
+                        }
+                        seen.insert(digest, (token.clone(), now_us));
+                    }
+                    None => drop(seen.remove(&digest)),
+                }
+                token
+            }
+        };
+        let Some(token) = token.filter(|token| token.is_valid(now_us)) else { return Ok(None) };
+        self.note_use(db, &token, now_us).await?;
+        let principal = Principal { id: format!("token:{}", token.id), name: token.name };
+        Ok(Some(Caller { principal, role: token.role, scope: token.scope, request_id: None }))
+    }
+
+    /// Forgets what was read, after a change.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// Writes the use down, once in a while.
+    async fn note_use(&self, db: &Db, token: &Token, now_us: i64) -> Result<(), DbError> {
+        let resolution_us = i64::try_from(limits::TOKEN_USE_RESOLUTION.as_micros()).unwrap_or(i64::MAX);
+        if token.last_used_us.is_some_and(|used_us| now_us.saturating_sub(used_us) < resolution_us) {
+            return Ok(());
+        }
+        sqlx::query("update tokens set last_used_us = $1 where id = $2")
+            .bind(now_us)
+            .bind(&token.id)
+            .execute(db.write())
+            .await?;
+        for (seen, _) in self.lock().values_mut() {
+            if seen.id == token.id {
+                seen.last_used_us = Some(now_us);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Token, i64)>> {
+        // The map is whole after every statement: a panic elsewhere cannot have left it half changed.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn by_digest(db: &Db, digest: &str) -> Result<Option<Token>, DbError> {
+    let sql = sqlx::AssertSqlSafe(format!("select {COLUMNS} from tokens where digest = $1"));
+    let row = sqlx::query(sql).bind(digest).fetch_optional(db.read()).await?;
+    row.as_ref().map(Token::from_row).transpose()
+}
+
+/// Stores a new token.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    id: &str,
+    new: &NewToken,
+    secret: &TokenSecret,
+    created_by: &str,
+    now_us: i64,
+) -> Result<Token, DbError> {
+    let (fleet, model) = new.scope.parts();
+    sqlx::query(
+        "insert into tokens (id, name, digest, role, scope_fleet, scope_model, created_us, created_by, expires_us) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(id)
+    .bind(&new.name)
+    .bind(secret.digest())
+    .bind(new.role.name())
+    .bind(fleet)
+    .bind(model)
+    .bind(now_us)
+    .bind(created_by)
+    .bind(new.expires_us)
+    .execute(&mut **tx)
+    .await?;
+    Ok(Token {
+        id: id.to_owned(),
+        name: new.name.clone(),
+        role: new.role,
+        scope: new.scope.clone(),
+        created_us: now_us,
+        created_by: created_by.to_owned(),
+        expires_us: new.expires_us,
+        last_used_us: None,
+        revoked_us: None,
+    })
+}
+
+/// Makes a token; its secret is given out here only.
+///
+/// # Errors
+/// When the database or the source of random bytes fails, or there are [`limits::TOKENS`] already.
+pub async fn create_token(
+    app: &App,
+    caller: &Caller,
+    new: NewToken,
+) -> Result<(Token, TokenSecret), Problem> {
+    let secret = TokenSecret::generate().map_err(|error| Problem::internal(&error))?;
+    let (id, now_us) = (app.ids.next(), app.clock.now_us());
+    let mut tx = app.db.begin().await?;
+    let row = sqlx::query("select count(*) from tokens where revoked_us is null").fetch_one(&mut *tx).await?;
+    if row.try_get::<i64, _>(0)? >= limits::TOKENS {
+        return Err(Problem::conflict(format!("there are {} tokens already; revoke some", limits::TOKENS)));
+    }
+    let token = insert(&mut tx, &id, &new, &secret, &caller.principal.id, now_us).await?;
+    audit(app, &mut tx, caller, "token.create", Subject::new("token", &id), None, Some(token.to_json()))
+        .await?;
+    tx.commit().await?;
+    Ok((token, secret))
+}
