@@ -1,0 +1,253 @@
+//! Enrolment: a claim is exchanged for an identity, over HTTP, once in a device's life.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::identity::{Credential, Endpoint, Identity, IdentityError, KeyRequest};
+use crate::transport::{TlsError, client_config, no_trust};
+
+/// How long enrolment may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 256 << 10;
+
+/// What a device says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Enrolment {
+    /// The control plane's HTTP address, such as `http://192.168.1.5:8080`.
+    pub server: String,
+    /// The secret that allows this device to join a fleet.
+    pub claim: String,
+    /// The id that the operator wants for the device; the server chooses one otherwise.
+    pub device: Option<String>,
+    /// Hardware class, such as `raspberry-pi-4`.
+    pub hardware: String,
+    /// Facts about the device.
+    pub attributes: BTreeMap<String, String>,
+    /// The certificate authority to trust for HTTPS, PEM; the system's roots without it.
+    pub ca: Option<String>,
+}
+
+/// Why a device was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The address makes no sense.
+    #[error("{server:?} is no server address ({error}); write it as http://HOST:PORT")]
+    Address {
+        /// What was given.
+        server: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Nobody answers, or not as a control plane does.
+    #[error("{server} cannot be asked: {error}; is `dunlin serve` running there?")]
+    Unreachable {
+        /// The server.
+        server: String,
+        /// What happened.
+        error: String,
+    },
+    /// The server said no.
+    #[error("{server} refuses to enrol this device: {reason}")]
+    Refused {
+        /// The server.
+        server: String,
+        /// Its HTTP status.
+        status: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// The answer makes no sense.
+    #[error("{server} gave an answer that makes no sense: {error}; update dunlin on both sides")]
+    Answer {
+        /// The server.
+        server: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Key or certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    claim: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+    hardware: &'a str,
+    attributes: &'a BTreeMap<String, String>,
+    /// PEM; answered with a certificate by a server whose broker speaks TLS.
+    csr: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    device: String,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    certificate: Option<String>,
+    #[serde(default)]
+    ca: Option<String>,
+    mqtt: Endpoint,
+}
+
+/// The parts of a problem+json body that tell people what is wrong.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    title: Option<String>,
+    detail: Option<String>,
+}
+
+/// Exchanges the claim for an identity. The private key is made here and stays here. The caller saves the identity.
+///
+/// # Errors
+/// [`EnrolError`] says who refused what; it never contains the claim.
+pub async fn enrol(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
+    let server = enrolment.server.trim_end_matches('/').to_owned();
+    let address = |error: String| EnrolError::Address { server: server.clone(), error };
+    let base = Url::parse(&server).map_err(|error| address(error.to_string()))?;
+    let Some(host) = base.host_str().filter(|_| matches!(base.scheme(), "http" | "https")) else {
+        return Err(address("the scheme is neither http nor https".into()));
+    };
+    let unreachable =
+        |error: reqwest::Error| EnrolError::Unreachable { server: server.clone(), error: causes(&error) };
+    let answer_error = |error: String| EnrolError::Answer { server: server.clone(), error };
+
+    let key = KeyRequest::new(enrolment.device.as_deref())?;
+    let tls = match base.scheme() {
+        "https" => (*client_config(enrolment.ca.as_deref(), None)?).clone(),
+        _ => no_trust()?,
+    };
+    let client = reqwest::Client::builder().timeout(TIMEOUT).tls_backend_preconfigured(tls);
+    let request = Request {
+        claim: &enrolment.claim,
+        device: enrolment.device.as_deref(),
+        hardware: &enrolment.hardware,
+        attributes: &enrolment.attributes,
+        csr: &key.csr,
+    };
+    let mut response = client
+        .build()
+        .map_err(unreachable)?
+        .post(format!("{server}/api/v1/enroll"))
+        .json(&request)
+        .send()
+        .await
+        .map_err(unreachable)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            return Err(answer_error(format!("it is longer than {MAX_ANSWER} bytes")));
+        }
+    }
+    if !status.is_success() {
+        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        let reason = problem.detail.or(problem.title).unwrap_or_else(|| status.to_string());
+        return Err(EnrolError::Refused { server, status: status.as_u16(), reason });
+    }
+    // The place only: the text may hold the password.
+    let answer: Answer = serde_json::from_slice(&body)
+        .map_err(|error| answer_error(format!("line {}, column {}", error.line(), error.column())))?;
+    let credential = match (answer.certificate, answer.password) {
+        (Some(certificate), _) => Credential::Certificate { certificate, key: key.key },
+        (None, Some(password)) => Credential::Password { password },
+        (None, None) => return Err(answer_error("it holds neither a certificate nor a password".into())),
+    };
+    let mut mqtt = answer.mqtt;
+    // A server that listens on every address does not know by which name it was found.
+    if matches!(mqtt.host.as_str(), "" | "0.0.0.0" | "::" | "[::]") {
+        mqtt.host = host.trim_matches(['[', ']']).to_owned();
+    }
+    let ca = answer.ca.filter(|_| mqtt.tls);
+    Ok(Identity { server, device: answer.device, mqtt, ca, credential, pending_key: None })
+}
+
+/// An HTTP error with its causes, and without the URL, which is named already.
+fn causes(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers one request with the given status line and body, and returns what was asked.
+    async fn server(status: &str, body: &str) -> (String, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            let mut chunk = [0; 4096];
+            while !request.ends_with(b"}") {
+                let len = stream.read(&mut chunk).await.unwrap();
+                request.extend_from_slice(&chunk[..len]);
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        (address, task)
+    }
+
+    fn enrolment(server: &str) -> Enrolment {
+        let hardware = "linux".into();
+        Enrolment { server: server.into(), claim: "the-claim".into(), hardware, ..Enrolment::default() }
+    }
+
+    #[tokio::test]
+    async fn a_claim_becomes_a_password() {
+        let body =
+            r#"{"device":"d7","password":"pw","mqtt":{"host":"0.0.0.0","port":1883,"tls":false},"more":1}"#;
+        let (address, asked) = server("201 Created", body).await;
+        let identity = enrol(&enrolment(&format!("{address}/"))).await.unwrap();
+        assert_eq!(identity.device, "d7");
+        assert_eq!(identity.credential, Credential::Password { password: "pw".into() });
+        assert_eq!(identity.mqtt.host, "127.0.0.1");
+        let asked = asked.await.unwrap();
+        assert!(asked.starts_with("POST /api/v1/enroll HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("BEGIN CERTIFICATE REQUEST"), "{asked}");
+        assert!(!asked.contains("PRIVATE KEY"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_why_and_never_shows_the_claim() {
+        let body = r#"{"title":"Forbidden","detail":"the claim has been used up","status":403}"#;
+        let (address, _) = server("403 Forbidden", body).await;
+        let error = enrol(&enrolment(&address)).await.unwrap_err();
+        assert!(matches!(error, EnrolError::Refused { status: 403, .. }));
+        let text = error.to_string();
+        assert!(text.contains("used up") && !text.contains("the-claim"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_refused_without_a_panic() {
+        for body in ["", "{", "[]", r#"{"device":"d","mqtt":{"host":"h","port":99999,"tls":false}}"#] {
+            let (address, _) = server("200 OK", body).await;
+            let error = enrol(&enrolment(&address)).await.unwrap_err();
+            assert!(matches!(error, EnrolError::Answer { .. }), "{body}: {error}");
+        }
+        let error = enrol(&enrolment("ftp://host")).await.unwrap_err();
+        assert!(matches!(error, EnrolError::Address { .. }));
+        let error = enrol(&enrolment("http://127.0.0.1:1")).await.unwrap_err();
+        assert!(error.to_string().contains("dunlin serve"), "{error}");
+    }
+}
