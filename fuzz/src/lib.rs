@@ -18,7 +18,12 @@ pub fn read_all(artifact: &Artifact) {
         .map(|tensor| artifact.constant(&tensor).len())
         .sum::<usize>();
     let states = artifact.states().count();
-    std::hint::black_box((instructions, constants, states));
+    let counted = artifact.baseline().map_or(0, |baseline| {
+        let features: Vec<_> = baseline.features().collect();
+        assert_eq!(features.len(), baseline.feature_count(), "every feature was checked");
+        features.iter().map(|feature| feature.bins.counts().iter().map(u64::from).sum::<u64>()).sum()
+    });
+    std::hint::black_box((instructions, constants, states, counted));
 }
 
 /// Runs an artifact twice in a row, and its golden vectors; `None` when that would take too much memory or time.

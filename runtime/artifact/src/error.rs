@@ -44,6 +44,11 @@ pub enum FormatError {
     Manifest,
     /// The golden vectors are malformed.
     Golden,
+    /// The baseline is malformed.
+    Baseline {
+        /// The index of the faulty feature; the number of features when their sizes do not add up.
+        feature: u16,
+    },
     /// A limit of [`crate::limits`] is exceeded.
     Limit,
     /// The digest in the header is not the digest of the file: it was damaged or changed.
@@ -63,6 +68,7 @@ impl fmt::Display for FormatError {
             Self::Program { offset } => write!(f, "malformed instruction at byte {offset} of the program"),
             Self::Interface => f.write_str("the list of inputs, outputs or states is invalid"),
             Self::Manifest => f.write_str("the manifest cannot be decoded"),
+            Self::Baseline { feature } => write!(f, "feature {feature} of the baseline is malformed"),
             Self::Golden => f.write_str("the golden vectors are malformed"),
             Self::Limit => f.write_str("a limit of the format is exceeded"),
             Self::Digest => f.write_str("the digest does not match: the file was damaged or changed"),

@@ -47,11 +47,13 @@ pub mod section {
     pub const INTERFACE: u16 = 5;
     /// Golden vectors.
     pub const GOLDEN: u16 = 6;
+    /// Monitored features and what the calibration data counted to.
+    pub const BASELINE: u16 = 7;
 
     /// Bytes of one entry of the section table: `u16` number, `u16` reserved, `u32` offset, `u32` length.
     pub const ENTRY: usize = 12;
     /// How many numbers this reader knows, plus one.
-    pub const KNOWN: usize = 7;
+    pub const KNOWN: usize = 8;
 }
 
 /// Field offsets in a record of the tensor table.

@@ -18,6 +18,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod baseline;
 mod dtype;
 mod error;
 mod golden;
@@ -31,6 +32,7 @@ mod tensor;
 #[cfg(feature = "std")]
 pub mod writer;
 
+pub use baseline::{Baseline, monitored_counters, monitored_features};
 pub use dtype::DType;
 pub use error::FormatError;
 pub use golden::{Golden, GoldenInput, Pattern};

@@ -1,7 +1,7 @@
 //! The zero-copy reader.
 
 use crate::layout::{self, header, section};
-use crate::{FormatError, Golden, Manifest, Place, Tensor, TensorId, golden, limits};
+use crate::{Baseline, FormatError, Golden, Manifest, Place, Tensor, TensorId, golden, limits};
 
 /// A validated artifact, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,7 @@ pub struct Artifact<'a> {
     outputs: &'a [[u8; 2]],
     states: &'a [[u8; STATE]],
     golden: &'a [u8],
+    baseline: &'a [u8],
     manifest: &'a [u8],
     work: u64,
 }
@@ -78,6 +79,8 @@ impl<'a> Artifact<'a> {
             outputs: &[],
             states: &[],
             golden: sections.get(section::GOLDEN),
+            // Set when it is known to be valid.
+            baseline: &[],
             manifest: sections.required(section::MANIFEST)?,
             work: u64::from(u32_at(bytes, header::WORK)) | u64::from(u32_at(bytes, header::WORK + 4)) << 32,
         };
@@ -87,7 +90,23 @@ impl<'a> Artifact<'a> {
         artifact.check_interface()?;
         artifact.check_program()?;
         artifact.check_golden()?;
+        let baseline = sections.get(section::BASELINE);
+        if !baseline.is_empty() {
+            Baseline::parse(artifact, baseline)?;
+            artifact.baseline = baseline;
+        }
         Ok(artifact)
+    }
+
+    /// All sections with their numbers, unknown ones too, in the order of the table.
+    pub fn sections(&self) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        let len = usize::from(u16_at(bytes, header::SECTIONS)) * section::ENTRY;
+        let table = bytes.get(header::SIZE..header::SIZE + len).unwrap_or(&[]);
+        table.as_chunks::<{ section::ENTRY }>().0.iter().map(move |entry| {
+            let (offset, len) = (u32_at(entry, 4) as usize, u32_at(entry, 8) as usize);
+            (u16_at(entry, 0), bytes.get(offset..offset.saturating_add(len)).unwrap_or(&[]))
+        })
     }
 
     /// The file's bytes.
@@ -195,6 +214,11 @@ impl<'a> Artifact<'a> {
         let (input_len, output_len) = self.io_len();
         let (count, steps, mut rest) = golden_header(self.golden);
         (0..count).map_while(move |_| golden::read(&mut rest, steps, input_len, output_len))
+    }
+
+    /// The monitored features, if the model was calibrated.
+    pub fn baseline(&self) -> Option<Baseline<'a>> {
+        Baseline::read(*self, self.baseline)
     }
 
     /// Bytes of all inputs together, and of all outputs.
@@ -313,6 +337,33 @@ pub const fn arena_len(bytes: &[u8]) -> usize {
     }
     let at = header::ARENA_LEN;
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize
+}
+
+/// The `u16` at this offset in a section, for use in constants: `0` when there is none.
+pub(crate) const fn u16_in_section(bytes: &[u8], id: u16, at: usize) -> usize {
+    const fn word(bytes: &[u8], at: usize, size: usize) -> usize {
+        let (mut word, mut byte) = (0, 0);
+        while byte < size {
+            if at + byte >= bytes.len() {
+                return 0;
+            }
+            word |= (bytes[at + byte] as usize) << (8 * byte);
+            byte += 1;
+        }
+        word
+    }
+    let mut entry = header::SIZE;
+    let end = entry + word(bytes, header::SECTIONS, 2) * section::ENTRY;
+    while entry < end {
+        let len = word(bytes, entry + 8, 4);
+        if word(bytes, entry, 2) == id as usize && len >= at + 2 {
+            let offset = word(bytes, entry + 4, 4);
+            // Offsets of 32 bits plus a few do not overflow where they fit at all.
+            return if offset < bytes.len() { word(bytes, offset + at, 2) } else { 0 };
+        }
+        entry += section::ENTRY;
+    }
+    0
 }
 
 /// SHA-256 of a file with its digest field set to zero.

@@ -188,6 +188,7 @@ pub(crate) fn assemble(
         outputs: program.outputs.clone(),
         states: Vec::new(),
         golden: Vec::new(),
+        baseline: None,
         arena_len: placed.arena_len as u32,
         state_len: placed.state_len as u32,
         work: limits::MAX_WORK,

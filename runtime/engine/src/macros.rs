@@ -6,6 +6,7 @@
 /// - `ARTIFACT: &[u8]`, the aligned bytes in flash,
 /// - `Arena`, the type of an arena of exactly the right size (`Arena::new()` is `const`),
 /// - `Session<'a>`, a session that can run this model and nothing else,
+/// - `FEATURES` and `COUNTERS`, the sizes of the `dunlin_monitor::Window` that monitors the model (0 without baseline),
 /// - `session(&mut Arena) -> Result<Session, RunError>`.
 ///
 /// The path is relative to the current file, or absolute, for example `concat!(env!("OUT_DIR"), "/kws.dunlin")`.
@@ -23,6 +24,10 @@ macro_rules! model {
             pub static ARTIFACT: &[u8] = &BYTES.0;
             /// An arena of exactly the size that the model needs.
             pub type Arena = $crate::Arena<{ $crate::artifact::arena_len(SOURCE) }>;
+            /// Features that the model's baseline monitors.
+            pub const FEATURES: usize = $crate::artifact::monitored_features(SOURCE);
+            /// Counters of all monitored features together.
+            pub const COUNTERS: usize = $crate::artifact::monitored_counters(SOURCE);
             /// A session that links this model's kernels only.
             pub type Session<'a> = $crate::Session<'static, 'a, KERNELS>;
 
