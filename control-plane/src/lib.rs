@@ -16,5 +16,6 @@ pub mod limits;
 pub mod live;
 #[cfg(test)]
 mod testing;
+pub mod time;
 
 pub use app::App;
