@@ -37,8 +37,13 @@ pub enum JournalError {
         limit: usize,
     },
     /// The batch is in memory only.
-    #[error("the queue cannot be written: {0}; counting goes on in memory")]
-    NotDurable(#[source] io::Error),
+    #[error("the queue cannot be written: {error}; counting goes on in memory")]
+    NotDurable {
+        /// What the system says.
+        error: io::Error,
+        /// It may come back after a crash all the same: it was written, but nobody knows how far.
+        perhaps: bool,
+    },
 }
 
 /// What [`Journal::open`] found besides intact entries.
@@ -147,6 +152,36 @@ impl Journal {
         if changes.is_empty() && !self.broken {
             return Ok(());
         }
+        self.apply(changes)?;
+        let len = HEADER + changes.iter().map(record::size).sum::<usize>();
+        if self.broken || self.end + len > self.capacity {
+            return self.repair();
+        }
+        let mut bytes = Vec::with_capacity(len);
+        record::encode(&mut bytes, self.generation, self.number, APPENDED, changes);
+        let medium = &mut self.media[self.active];
+        let written = medium.write_at(self.end as u64, &bytes);
+        let synced = written.is_ok() && medium.sync().is_ok();
+        if synced {
+            self.end += bytes.len();
+            self.number += 1;
+            return Ok(());
+        }
+        // After a failed sync nobody knows what the file holds: it is not appended to again.
+        let appended = written.is_ok();
+        self.repair().map_err(|error| match error {
+            JournalError::NotDurable { error, perhaps } => {
+                JournalError::NotDurable { error, perhaps: perhaps || appended }
+            }
+            full => full,
+        })
+    }
+
+    /// Applies a batch in memory only, without trying the disk.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`]: nothing has changed.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<(), JournalError> {
         let needed = self.bytes_after(changes);
         if needed > self.limit() && needed > self.live_bytes {
             return Err(JournalError::Full { needed, limit: self.limit() });
@@ -158,25 +193,7 @@ impl Journal {
             }
         }
         self.live_bytes = needed;
-        let len = HEADER + changes.iter().map(record::size).sum::<usize>();
-        if self.broken || self.end + len > self.capacity {
-            return self.repair();
-        }
-        let mut bytes = Vec::with_capacity(len);
-        record::encode(&mut bytes, self.generation, self.number, APPENDED, changes);
-        let medium = &mut self.media[self.active];
-        match medium.write_at(self.end as u64, &bytes).and_then(|()| medium.sync()) {
-            Ok(()) => {
-                self.end += bytes.len();
-                self.number += 1;
-                Ok(())
-            }
-            Err(_) => {
-                // After a failed sync nobody knows what the file holds: it is not appended to again.
-                self.broken = true;
-                self.repair()
-            }
-        }
+        Ok(())
     }
 
     /// Bytes of all entries once `changes` are applied.
@@ -214,15 +231,19 @@ impl Journal {
         let zeros = vec![0; self.capacity.max(bytes.len() + complete.len())];
         let target = 1 - self.active;
         let medium = &mut self.media[target];
+        let mut perhaps = false;
         let mut write = || {
             medium.write_at(0, &zeros)?;
             medium.sync()?;
             medium.write_at(0, &bytes)?;
             medium.sync()?;
             medium.write_at(bytes.len() as u64, &complete)?;
+            perhaps = true;
             medium.sync()
         };
-        write().map_err(JournalError::NotDurable)?;
+        if let Err(error) = write() {
+            return Err(JournalError::NotDurable { error, perhaps });
+        }
         self.active = target;
         self.number = number + 1;
         self.end = bytes.len() + complete.len();
@@ -274,49 +295,8 @@ fn apply(entries: &mut BTreeMap<Key, Vec<u8>>, changes: Vec<Change>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
+    use super::super::testing::Disk;
     use super::*;
-
-    /// A file in memory whose writes can be made to fail, and whose unsynced writes a crash can lose.
-    #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<DiskState>>);
-
-    #[derive(Default)]
-    struct DiskState {
-        bytes: Vec<u8>,
-        /// Bytes that can still be written before the disk is full.
-        space: Option<usize>,
-        /// Sync fails.
-        failing: bool,
-    }
-
-    impl Medium for Disk {
-        fn read(&mut self, _limit: u64) -> io::Result<Vec<u8>> {
-            Ok(self.0.lock().unwrap().bytes.clone())
-        }
-
-        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            let mut state = self.0.lock().unwrap();
-            let (offset, mut bytes) = (offset as usize, bytes);
-            let mut full = false;
-            if let Some(space) = state.space {
-                full = bytes.len() > space;
-                bytes = &bytes[..bytes.len().min(space)];
-                state.space = Some(space - bytes.len());
-            }
-            let end = offset + bytes.len();
-            if state.bytes.len() < end {
-                state.bytes.resize(end, 0);
-            }
-            state.bytes[offset..end].copy_from_slice(bytes);
-            if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-        }
-
-        fn sync(&mut self) -> io::Result<()> {
-            if self.0.lock().unwrap().failing { Err(io::Error::other("sync")) } else { Ok(()) }
-        }
-    }
 
     fn open(disks: &[Disk; 2]) -> (Journal, Damage) {
         Journal::open([Box::new(disks[0].clone()), Box::new(disks[1].clone())], MIN_CAPACITY)
@@ -359,11 +339,7 @@ mod tests {
     }
 
     fn copy(disks: &[Disk; 2]) -> [Disk; 2] {
-        disks.each_ref().map(|disk| {
-            let copy = Disk::default();
-            copy.0.lock().unwrap().bytes = disk.0.lock().unwrap().bytes.clone();
-            copy
-        })
+        disks.each_ref().map(Disk::copy)
     }
 
     #[test]
@@ -383,7 +359,7 @@ mod tests {
         let mut previous = 0;
         for cut in start..=end {
             let copy = copy(&disks);
-            copy[active].0.lock().unwrap().bytes[cut..].fill(0);
+            copy[active].state().bytes[cut..].fill(0);
             let (journal, damage) = open(&copy);
             let at = states.iter().position(|state| state == journal.entries());
             let at = at.unwrap_or_else(|| panic!("cut at {cut}: no state of the history"));
@@ -391,10 +367,10 @@ mod tests {
             assert_eq!(damage.corrupted, 0, "cut at {cut}");
             previous = at;
             // The same with a file that ends there.
-            copy[0].0.lock().unwrap().bytes.clear();
-            copy[1].0.lock().unwrap().bytes.clear();
-            let truncated = disks[active].0.lock().unwrap().bytes[..cut].to_vec();
-            copy[active].0.lock().unwrap().bytes = truncated;
+            copy[0].state().bytes.clear();
+            copy[1].state().bytes.clear();
+            let truncated = disks[active].state().bytes[..cut].to_vec();
+            copy[active].state().bytes = truncated;
             // Zeros at a record's very end are as good as written when the file is longer.
             let (journal, _) = open(&copy);
             let here = states[at.saturating_sub(1)..=at].contains(journal.entries());
@@ -421,7 +397,7 @@ mod tests {
             .collect();
         for at in 0..end {
             let copy = copy(&disks);
-            copy[active].0.lock().unwrap().bytes[at] ^= 0x40;
+            copy[active].state().bytes[at] ^= 0x40;
             let (mut journal, damage) = open(&copy);
             assert!(without.contains(journal.entries()), "byte {at}: {:?}", journal.entries());
             if at >= start {
@@ -452,7 +428,7 @@ mod tests {
                     }
                 })
                 .collect();
-            disks[0].0.lock().unwrap().bytes = bytes;
+            disks[0].state().bytes = bytes;
             assert!(open(&disks).0.entries().is_empty());
         }
     }
@@ -468,7 +444,7 @@ mod tests {
             let before = journal.active;
             journal.commit(&[put(round % 3, &format!("round {round}"))]).unwrap();
             switches += usize::from(journal.active != before);
-            let sizes = disks.each_ref().map(|disk| disk.0.lock().unwrap().bytes.len());
+            let sizes = disks.each_ref().map(|disk| disk.state().bytes.len());
             assert!(sizes.iter().all(|&size| size <= MIN_CAPACITY as usize), "{sizes:?}");
         }
         assert!(switches > 3);
@@ -485,13 +461,13 @@ mod tests {
         for space in 0..MIN_CAPACITY as usize + 600 {
             let copy = copy(&disks);
             for disk in &copy {
-                disk.0.lock().unwrap().space = Some(space);
+                disk.state().space = Some(space);
             }
             // Opening compacts; the disk stops somewhere.
             let (journal, _) = open(&copy);
             assert_eq!(*journal.entries(), last, "stopped after {space} bytes");
             for disk in &copy {
-                disk.0.lock().unwrap().space = None;
+                disk.state().space = None;
             }
             let (journal, damage) = open(&copy);
             assert_eq!(*journal.entries(), last, "stopped after {space} bytes");
@@ -505,14 +481,14 @@ mod tests {
         let (mut journal, _) = open(&disks);
         journal.commit(&[put(1, "durable")]).unwrap();
         for disk in &disks {
-            disk.0.lock().unwrap().failing = true;
+            disk.state().failing = true;
         }
-        assert!(matches!(journal.commit(&[put(2, "in memory")]), Err(JournalError::NotDurable(_))));
-        assert!(matches!(journal.commit(&[Change::Delete(key(1))]), Err(JournalError::NotDurable(_))));
+        assert!(matches!(journal.commit(&[put(2, "in memory")]), Err(JournalError::NotDurable { .. })));
+        assert!(matches!(journal.commit(&[Change::Delete(key(1))]), Err(JournalError::NotDurable { .. })));
         assert!(!journal.is_durable());
         assert_eq!(journal.entries().len(), 1);
         for disk in &disks {
-            disk.0.lock().unwrap().failing = false;
+            disk.state().failing = false;
         }
         journal.commit(&[]).unwrap();
         assert!(journal.is_durable());
@@ -527,11 +503,11 @@ mod tests {
         drop(open(&disks));
         let (mut journal, _) = open(&disks);
         // Both files are allocated now. A full disk refuses growth, which nothing needs.
-        let sizes = disks.each_ref().map(|disk| disk.0.lock().unwrap().bytes.len());
+        let sizes = disks.each_ref().map(|disk| disk.state().bytes.len());
         for round in 0..1000 {
             journal.commit(&[put(round % 5, "the same size again")]).unwrap();
         }
-        assert_eq!(sizes, disks.each_ref().map(|disk| disk.0.lock().unwrap().bytes.len()));
+        assert_eq!(sizes, disks.each_ref().map(|disk| disk.state().bytes.len()));
     }
 
     #[test]
