@@ -333,7 +333,7 @@ impl Slot {
 
 impl Period {
     /// The earliest known start, the sum of the durations, the latest end.
-    fn merge(&mut self, other: &Period) {
+    pub fn merge(&mut self, other: &Period) {
         self.start_unix_s = match (self.start_unix_s, other.start_unix_s) {
             (0, known) | (known, 0) => known,
             (a, b) => a.min(b),

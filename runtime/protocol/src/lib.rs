@@ -79,7 +79,7 @@ pub use label::{Label, LabelCount};
 pub use list::{Item, List, Pair};
 pub use report::{
     Bins, CountedSection, Counts, GaugeReading, LatencySection, MarkReading, NumericSection, Report,
-    ReportHeader, Section,
+    ReportEncoder, ReportHeader, Section,
 };
 pub use sequence::{Ack, SequenceWindow, Verdict};
 pub use state::{SlotState, SlotStatus, State};

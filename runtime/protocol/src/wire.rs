@@ -114,6 +114,16 @@ impl<'b> Writer<'b> {
         self.len
     }
 
+    /// Bytes that are left.
+    pub(crate) fn room(&self) -> usize {
+        self.out.len().saturating_sub(self.len)
+    }
+
+    /// Takes back everything after the first `len` bytes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     pub(crate) fn put<T: Serialize>(&mut self, field: &'static str, value: &T) -> Result<(), EncodeError> {
         let free = self.out.get_mut(self.len..).ok_or(EncodeError::Full { field })?;
         let written = postcard::to_slice(value, free).map_err(|_| EncodeError::Full { field })?.len();

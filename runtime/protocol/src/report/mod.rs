@@ -1,9 +1,12 @@
 //! Statistics of one window.
 
 mod bins;
+mod encode;
+mod merge;
 mod section;
 
 pub use bins::Bins;
+pub use encode::ReportEncoder;
 pub use section::{
     CountedSection, Counts, GaugeReading, LatencySection, MarkReading, NumericSection, Section,
 };
