@@ -11,7 +11,7 @@ use crate::bus::DeviceBus;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
-use crate::http::Metrics;
+use crate::http::{HttpState, Metrics};
 use crate::ids::Ids;
 use crate::live::Live;
 
@@ -39,6 +39,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Cancelled when the process is to stop; background work ends then.
     pub shutdown: CancellationToken,
+    /// Rates and load of the HTTP layer.
+    pub http: HttpState,
     /// Tokens of late.
     pub access: Access,
     /// This process' name among others: the holder of its leases.
@@ -51,6 +53,7 @@ impl App {
         let ids = Ids::new(Arc::clone(&clock));
         App(Arc::new(Parts {
             process: ids.next(),
+            http: HttpState::new(&config),
             config,
             db,
             clock,

@@ -17,5 +17,6 @@ pub mod live;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod ui;
 
 pub use app::App;

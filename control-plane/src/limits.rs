@@ -17,6 +17,8 @@ pub const PAGE_MAX: u32 = 1_000;
 pub const CURSOR_CHARS: usize = 1_024;
 /// Time to answer a request, from its head to the answer's head.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time to answer a request that brings an artifact along.
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time for a client to send a request's head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Requests that are worked on at once in one process.
@@ -47,6 +49,8 @@ pub const LIVE_EVENTS: usize = 1_024;
 pub const LIVE_READERS: usize = 256;
 /// Time between comments on an idle live stream, so that proxies keep it open.
 pub const LIVE_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Time after which a live stream ends, so that a revoked token sees events no longer than that.
+pub const LIVE_STREAM: Duration = Duration::from_secs(15 * 60);
 /// Read connections to SQLite.
 pub const SQLITE_READERS: u32 = 4;
 /// Time to wait for a database connection before a request fails with 503.

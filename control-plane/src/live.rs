@@ -78,6 +78,15 @@ pub enum DeviceChange {
 }
 
 impl LiveEvent {
+    /// The kind of event: the value of `type`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LiveEvent::Telemetry { .. } => "telemetry",
+            LiveEvent::Device { .. } => "device",
+            LiveEvent::Event { .. } => "event",
+        }
+    }
+
     /// The fleet that the event belongs to.
     pub fn fleet(&self) -> &str {
         match self {

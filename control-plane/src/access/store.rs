@@ -107,11 +107,9 @@ impl Access {
         now_us: i64,
     ) -> Result<Option<Caller>, DbError> {
         let digest = secret.digest();
-        let cached_us = i64::try_from(limits::TOKEN_CACHED.as_micros()).unwrap_or(0);
         let cached = self.lock().get(&digest).cloned();
         let token = match cached {
-            // Also when the clock went back, the look-up is repeated.
-            Some((token, read_us)) if (0..cached_us).contains(&(now_us - read_us)) => Some(token),
+            Some((token, read_us)) if is_fresh(read_us, now_us) => Some(token),
             _ => {
                 let token = by_digest(db, &digest).await?;
                 let mut seen = self.lock();
@@ -131,6 +129,11 @@ impl Access {
         self.note_use(db, &token, now_us).await?;
         let principal = Principal { id: format!("token:{}", token.id), name: token.name };
         Ok(Some(Caller { principal, role: token.role, scope: token.scope, request_id: None }))
+    }
+
+    /// Whether the token was looked up of late, so that it can be checked without the database.
+    pub(crate) fn knows(&self, secret: &TokenSecret, now_us: i64) -> bool {
+        self.lock().get(&secret.digest()).is_some_and(|(_, read_us)| is_fresh(*read_us, now_us))
     }
 
     /// Forgets what was read, after a change.
@@ -161,6 +164,12 @@ impl Access {
         // The map is whole after every statement: a panic elsewhere cannot have left it half changed.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a look-up is young enough to be believed. When the clock went back, it is not.
+fn is_fresh(read_us: i64, now_us: i64) -> bool {
+    let cached_us = i64::try_from(limits::TOKEN_CACHED.as_micros()).unwrap_or(0);
+    (0..cached_us).contains(&now_us.saturating_sub(read_us))
 }
 
 async fn by_digest(db: &Db, digest: &str) -> Result<Option<Token>, DbError> {

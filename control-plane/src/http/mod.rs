@@ -2,14 +2,26 @@
 
 mod etag;
 mod extract;
+mod guard;
+mod health;
+pub mod idempotency;
 mod metrics;
+mod observe;
+mod openapi;
 mod page;
 mod problem;
+mod rate_limit;
+mod request_id;
 mod router;
+mod sse;
+mod state;
+#[cfg(test)]
+mod tests;
 
 pub use etag::{ETag, Preconditions, Tagged};
 pub use extract::{Json, Path, Query};
 pub use metrics::Metrics;
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
-pub use router::router;
+pub use router::{openapi, router};
+pub use state::HttpState;

@@ -2,13 +2,13 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::db::DbError;
 
 /// What went wrong, and with which input.
-#[derive(Clone, Debug, Serialize, ToSchema, thiserror::Error)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{status} {title}: {detail}")]
 pub struct Problem {
     /// The kind of problem, a URI reference that never changes: `/problems/not-found`.
@@ -16,7 +16,7 @@ pub struct Problem {
     #[schema(example = "/problems/not-found")]
     pub kind: String,
     /// The kind in words.
-    pub title: &'static str,
+    pub title: String,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
@@ -34,10 +34,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
+    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         Problem {
             kind: format!("/problems/{kind}"),
-            title,
+            title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
@@ -71,6 +71,12 @@ impl Problem {
     /// 404: there is no such thing (or none that the caller may know of).
     pub fn not_found(what: &str, id: &str) -> Self {
         let detail = format!("there is no {what} {id:?}");
+        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 404: nothing has this path.
+    pub fn no_such_path() -> Self {
+        let detail = "nothing has this path; /api/docs/ lists what there is";
         Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
@@ -149,6 +155,12 @@ impl Problem {
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not now", detail);
         problem.retry_after_s = Some(1);
         problem
+    }
+
+    /// An error of the framework that has no constructor of its own.
+    pub(super) fn other(status: StatusCode) -> Self {
+        let reason = status.canonical_reason().unwrap_or("The request failed");
+        Problem::new(status, "other", reason, reason)
     }
 
     /// The status.
