@@ -1,10 +1,12 @@
 //! The audit log: who changed what, from what to what. Rows are only ever added.
 
 use serde_json::Value;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use super::Caller;
 use crate::app::App;
-use crate::db::{DbError, Tx};
+use crate::db::{Db, DbError, Tx};
 
 /// What a change was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,4 +71,82 @@ pub async fn audit(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) at_us: i64,
+    pub(super) principal: String,
+    pub(super) principal_name: String,
+    pub(super) action: String,
+    pub(super) kind: String,
+    pub(super) resource: String,
+    pub(super) fleet: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) request_id: Option<String>,
+    pub(super) before: Option<Value>,
+    pub(super) after: Option<Value>,
+}
+
+/// Which entries are wanted; what is absent does not matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub(super) kind: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) principal: Option<String>,
+    pub(super) fleet: Option<String>,
+    pub(super) model: Option<String>,
+}
+
+/// Entries from the newest on, at most `limit`, those older than the entry `before`.
+pub(super) async fn list(
+    db: &Db,
+    filter: &Filter,
+    before: Option<String>,
+    limit: i64,
+) -> Result<Vec<Entry>, DbError> {
+    let mut sql = sqlx::QueryBuilder::<sqlx::Any>::new(
+        "select id, at_us, principal, principal_name, action, resource_kind, resource_id, fleet, model, request_id, \
+         before_json, after_json from audit where 1 = 1",
+    );
+    let conditions = [
+        (" and resource_kind = ", &filter.kind),
+        (" and resource_id = ", &filter.id),
+        (" and principal = ", &filter.principal),
+        (" and fleet = ", &filter.fleet),
+        (" and model = ", &filter.model),
+        (" and id < ", &before),
+    ];
+    for (condition, value) in conditions {
+        if let Some(value) = value {
+            sql.push(condition).push_bind(value.clone());
+        }
+    }
+    sql.push(" order by id desc limit ").push_bind(limit);
+    let rows = sql.build().fetch_all(db.read()).await?;
+    rows.iter().map(entry).collect()
+}
+
+fn entry(row: &AnyRow) -> Result<Entry, DbError> {
+    let json = |column: &str| -> Result<Option<Value>, DbError> {
+        let text: Option<String> = row.try_get(column)?;
+        // The program wrote it; a text that is no JSON is shown as what it is.
+        Ok(text.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    };
+    Ok(Entry {
+        id: row.try_get("id")?,
+        at_us: row.try_get("at_us")?,
+        principal: row.try_get("principal")?,
+        principal_name: row.try_get("principal_name")?,
+        action: row.try_get("action")?,
+        kind: row.try_get("resource_kind")?,
+        resource: row.try_get("resource_id")?,
+        fleet: row.try_get("fleet")?,
+        model: row.try_get("model")?,
+        request_id: row.try_get("request_id")?,
+        before: json("before_json")?,
+        after: json("after_json")?,
+    })
 }

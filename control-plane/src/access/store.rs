@@ -238,3 +238,67 @@ pub async fn create_token(
     tx.commit().await?;
     Ok((token, secret))
 }
+
+/// Tokens from the newest on, at most `limit`, those older than the token `before`.
+pub(super) async fn list(db: &Db, before: Option<String>, limit: i64) -> Result<Vec<Token>, DbError> {
+    let sql = match before {
+        Some(_) => format!("select {COLUMNS} from tokens where id < $1 order by id desc limit $2"),
+        None => format!("select {COLUMNS} from tokens where $1 = '' order by id desc limit $2"),
+    };
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(before.unwrap_or_default())
+        .bind(limit)
+        .fetch_all(db.read())
+        .await?;
+    rows.iter().map(Token::from_row).collect()
+}
+
+/// The token with this id.
+pub(super) async fn by_id(db: &Db, id: &str) -> Result<Option<Token>, DbError> {
+    let sql = sqlx::AssertSqlSafe(format!("select {COLUMNS} from tokens where id = $1"));
+    let row = sqlx::query(sql).bind(id).fetch_optional(db.read()).await?;
+    row.as_ref().map(Token::from_row).transpose()
+}
+
+/// Revokes a token; one that is revoked already stays as it is.
+///
+/// # Errors
+/// 404 when there is none, 409 when nobody could manage tokens any more, or the database's failure.
+pub(super) async fn revoke_token(app: &App, caller: &Caller, id: &str) -> Result<(), Problem> {
+    let now_us = app.clock.now_us();
+    let token = by_id(&app.db, id).await?.ok_or_else(|| Problem::not_found("token", id))?;
+    let mut tx = app.db.begin().await?;
+    let revoked = sqlx::query("update tokens set revoked_us = $1 where id = $2 and revoked_us is null")
+        .bind(now_us)
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+    if revoked.rows_affected() == 0 {
+        return Ok(());
+    }
+    let admins = sqlx::query(
+        "select count(*) from tokens where role = 'admin' and revoked_us is null and expires_us is null",
+    )
+    .fetch_one(&mut *tx)
+    .await?
+    .try_get::<i64, _>(0)?;
+    if token.role == Role::Admin && admins == 0 {
+        return Err(Problem::conflict(
+            "this is the last administrator's token that does not expire; make another first",
+        ));
+    }
+    let subject = Subject::new("token", id);
+    audit(app, &mut tx, caller, "token.revoke", subject, Some(token.to_json()), None).await?;
+    tx.commit().await?;
+    app.access.forget();
+    Ok(())
+}
+
+/// Whether any token was ever made.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_first_start(db: &Db) -> Result<bool, DbError> {
+    let row = sqlx::query("select count(*) from tokens").fetch_one(db.read()).await?;
+    Ok(row.try_get::<i64, _>(0)? == 0)
+}
