@@ -27,6 +27,9 @@ pub enum CompileError {
     /// The model as a whole has a property that is not supported.
     #[error("{0}")]
     Model(String),
+    /// The model cannot be calibrated with these samples, or not monitored in the way asked for.
+    #[error("{0}")]
+    Calibration(String),
     /// The compiled program does not run: an error of the compiler.
     #[error("internal error: the compiled program fails: {0}")]
     Internal(String),

@@ -5,9 +5,11 @@
 //! ```
 //! [`import`] reads a file into a format-neutral [`graph`]; `passes` rewrite it; `lower` turns every node into
 //! instructions with all constants ready (multipliers, tables, folded biases); `plan` lays out the arena;
-//! `assemble` writes the file and computes its golden vectors with the runtime itself.
+//! `assemble` writes the file and computes its golden vectors with the runtime itself. [`calibrate()`] runs a finished
+//! artifact over sample inputs and adds the baseline that devices count against.
 
 mod assemble;
+pub mod calibrate;
 mod compile;
 mod error;
 mod flexbuffer;
@@ -23,6 +25,7 @@ mod report;
 mod resize;
 
 pub use assemble::{AlignedBytes, Bounds};
+pub use calibrate::{Calibration, calibrate};
 pub use compile::{Compiled, Options, Target, compile};
 pub use error::{CompileError, Unsupported};
 pub use lower::supported_operators;

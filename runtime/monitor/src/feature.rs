@@ -1,5 +1,7 @@
 //! What a window keeps of one monitored feature.
 
+use dunlin_artifact::baseline::{self, Bins, Numeric};
+
 /// How a feature is counted. The numbers are part of the protocol and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -44,6 +46,19 @@ pub struct Shape {
     pub kind: FeatureKind,
     /// Number of counters.
     pub counters: u16,
+}
+
+impl Shape {
+    /// The shape of a feature of a baseline.
+    pub fn of(feature: &baseline::Feature<'_>) -> Self {
+        let kind = match feature.bins {
+            Bins::Numeric(_) => FeatureKind::Numeric,
+            Bins::Classes(_) => FeatureKind::Classes,
+            Bins::Categories(_) => FeatureKind::Categories,
+        };
+        // A baseline has no more counters than 16 bits can count.
+        Shape { kind, counters: u16::try_from(feature.bins.counters()).unwrap_or(u16::MAX) }
+    }
 }
 
 /// What is kept of a feature besides its counters.
@@ -93,6 +108,11 @@ impl Scale {
     /// Values further than this many steps from the zero count as that far in the sums. With 24 bits no sum can
     /// overflow before its counters do.
     pub const LIMIT: i32 = (1 << 23) - 1;
+
+    /// The scale of a numeric feature of a baseline.
+    pub fn of(numeric: &Numeric<'_>) -> Self {
+        Scale { unit: numeric.unit, zero: numeric.zero }
+    }
 
     /// The value in fixed point; 0 for what is not a number.
     pub fn fixed(&self, value: f32) -> i32 {

@@ -13,6 +13,8 @@ mod failure;
 mod feature;
 mod gauge;
 mod latency;
+mod monitor;
+mod observe;
 mod ring;
 mod window;
 
@@ -20,5 +22,7 @@ pub use failure::Failure;
 pub use feature::{Feature, FeatureKind, Scale, Shape, Totals};
 pub use gauge::{Gauge, GaugeKind, Mark};
 pub use latency::Latency;
+pub use monitor::{Monitor, Schedule};
+pub use observe::{visit_integers, visit_values};
 pub use ring::Ring;
 pub use window::{LayoutError, MergeError, Period, Window};

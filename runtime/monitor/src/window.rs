@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use dunlin_artifact::Artifact;
+
 use crate::{Failure, Feature, FeatureKind, Gauge, GaugeKind, Latency, Mark, Shape, Totals, counter};
 
 /// Everything that one model did in a stretch of time.
@@ -102,6 +104,15 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
             start = start.saturating_add(shape.counters);
         }
         Ok(window)
+    }
+
+    /// An empty window for the features of an artifact's baseline; without one it has no features.
+    ///
+    /// # Errors
+    /// When the features do not fit; the error says how many features and counters are needed.
+    pub fn for_model(artifact: &Artifact<'_>) -> Result<Self, LayoutError> {
+        let features = artifact.baseline().into_iter().flat_map(|baseline| baseline.features());
+        Self::new(artifact.digest(), features.map(|feature| Shape::of(&feature)))
     }
 
     /// The same window with nothing in it.
@@ -310,6 +321,14 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
             && self.gauges.iter().zip(&other.gauges).all(|(a, b)| counter::fits(a.n, b.n))
             && self.slots().iter().zip(other.slots()).all(|(a, b)| counter::fits(missing(a), missing(b)))
             && all(&self.counters, &other.counters)
+    }
+
+    /// A feature's counters, its totals, and the window's sign of saturation.
+    pub(crate) fn parts(&mut self, feature: usize) -> Option<(&mut [u32], &mut Totals, &mut bool)> {
+        let len = self.feature_count();
+        let slot = self.features.get_mut(..len)?.get_mut(feature)?;
+        let counters = self.counters.get_mut(slot.range())?;
+        Some((counters, &mut slot.totals, &mut self.saturated))
     }
 
     fn check(&self, other: &Self) -> Result<(), MergeError> {
