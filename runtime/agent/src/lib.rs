@@ -13,3 +13,4 @@ pub mod identity;
 pub mod queue;
 #[cfg(feature = "std")]
 pub mod transport;
+pub mod uplink;

@@ -1,0 +1,79 @@
+//! Times and bounds of an uplink.
+
+/// Times and bounds of an [`Uplink`](super::Uplink); the defaults suit a device that is always on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a connection may take from the first packet to the answered subscription, in milliseconds.
+    pub connect_timeout_ms: u32,
+    /// After this time without an acknowledgement a message is sent again, in milliseconds. When nothing at all is
+    /// acknowledged for twice as long, the connection counts as dead. Must be longer than the control plane takes
+    /// for a commit, and than the slowest link for a message there and back.
+    pub ack_timeout_ms: u32,
+    /// The first pause before connecting again, in milliseconds. Each further pause is twice as long; every pause
+    /// is shortened at random by up to a half, so that a fleet does not come back all at once.
+    pub least_pause_ms: u32,
+    /// The longest pause, in milliseconds; also the pause after the broker has refused the device's credential.
+    pub longest_pause_ms: u32,
+    /// A connection that has lasted this long makes the next pause short again, in milliseconds; so does every
+    /// acknowledgement.
+    pub stable_ms: u32,
+    /// Most messages that are sent and not acknowledged, at most [`Settings::MAX_IN_FLIGHT`]; at least 1.
+    pub in_flight: u8,
+    /// How often windows are sent while there is a connection, in milliseconds; 0 as soon as they close. The control
+    /// plane may set another one (`Desired::report_period_s`).
+    pub report_period_ms: u32,
+}
+
+impl Settings {
+    /// Upper bound of [`Settings::in_flight`].
+    pub const MAX_IN_FLIGHT: u8 = 16;
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 30_000,
+            ack_timeout_ms: 30_000,
+            least_pause_ms: 1_000,
+            longest_pause_ms: 300_000,
+            stable_ms: 60_000,
+            in_flight: 8,
+            report_period_ms: 0,
+        }
+    }
+}
+
+/// The pause before the next attempt to connect, after `attempts` in a row that led to nothing: doubled each time
+/// up to the longest, then shortened by up to a half, as `random` says.
+pub(super) fn pause_ms(settings: &Settings, attempts: u32, random: u32) -> u64 {
+    let least = u64::from(settings.least_pause_ms);
+    let longest = u64::from(settings.longest_pause_ms).max(least);
+    let factor = 1_u64.checked_shl(attempts).unwrap_or(u64::MAX);
+    let pause = least.saturating_mul(factor).min(longest);
+    pause - ((pause / 2).saturating_mul(u64::from(random)) >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_are_shortened_by_up_to_a_half() {
+        let settings = Settings { least_pause_ms: 1_000, longest_pause_ms: 60_000, ..Settings::default() };
+        let pauses = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000];
+        for (attempts, pause) in (0..).zip(pauses) {
+            assert_eq!(pause_ms(&settings, attempts, 0), pause);
+            assert_eq!(pause_ms(&settings, attempts, 1 << 31), pause * 3 / 4);
+            assert!(pause_ms(&settings, attempts, u32::MAX) >= pause / 2);
+        }
+        assert_eq!(pause_ms(&settings, u32::MAX, 0), 60_000);
+    }
+
+    #[test]
+    fn nonsense_settings_do_no_harm() {
+        let settings = Settings { least_pause_ms: 0, longest_pause_ms: 0, ..Settings::default() };
+        assert_eq!(pause_ms(&settings, 40, u32::MAX), 0);
+        let settings = Settings { least_pause_ms: u32::MAX, longest_pause_ms: 0, ..Settings::default() };
+        assert!(pause_ms(&settings, 63, 1) > 0);
+    }
+}
