@@ -46,6 +46,9 @@ thread_local! {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// The claimed client id, and the device that the handler says it is.
+type Verdict = (String, Result<Arc<str>, Refusal>);
+
 /// The task of one connection; it ends when the connection is closed.
 pub(crate) struct Connection<S, H: Handler> {
     io: S,
@@ -60,7 +63,7 @@ pub(crate) struct Connection<S, H: Handler> {
     /// Bytes read and not fed yet.
     unread: Vec<u8>,
     /// The login that is being checked: the claimed client id and the handler's verdict.
-    login: Option<Pending<(String, Result<Arc<str>, Refusal>)>>,
+    login: Option<Pending<Verdict>>,
     retained: Option<Pending<Vec<Message>>>,
     /// A publish that waits for its share of the bound on everything in flight.
     waiting: Option<(Incoming, Pending<OwnedSemaphorePermit>)>,
@@ -477,7 +480,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
             }
             State::Lingering(..) => Poll::Pending,
             State::Closing(reason, _) => {
-                if self.stuck.is_some() {
+                // `stuck` says that TLS holds bytes still; without it the output may be newer than the last flush.
+                if !self.session.output.is_empty() || self.stuck.is_some() {
                     return Poll::Pending;
                 }
                 let shut = ready!(Pin::new(&mut self.io).poll_shutdown(cx));

@@ -22,6 +22,9 @@ use mqtt_protocol_core::mqtt::{
 };
 use std::{sync::Arc, time::Duration};
 
+/// The first byte of a CONNECT packet, which is the first one of a connection.
+const CONNECT: u8 = 0x10;
+
 /// What came of feeding bytes. At most one packet is taken at a time.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -89,7 +92,11 @@ pub(crate) struct Tally {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Not a byte has come.
+    Nothing,
+    /// In the CONNECT.
     Connect,
+    /// Between CONNECT and CONNACK.
     Login,
     Open,
     Closed,
@@ -111,7 +118,7 @@ impl Session {
         protocol.set_auto_ping_response(true);
         Session {
             protocol,
-            phase: Phase::Connect,
+            phase: Phase::Nothing,
             is_v5: false,
             device: Arc::from(""),
             keep_alive: Duration::ZERO,
@@ -149,7 +156,7 @@ impl Session {
     /// maximum, so it is not read from while that is used up; an MQTT 5 client that exceeds it is disconnected.
     pub(crate) fn may_feed(&self) -> bool {
         match self.phase {
-            Phase::Connect => true,
+            Phase::Nothing | Phase::Connect => true,
             Phase::Open => self.is_v5 || self.acks.len() < usize::from(self.limits.receive_maximum),
             Phase::Login | Phase::Closed => false,
         }
@@ -157,6 +164,15 @@ impl Session {
 
     /// Takes bytes from the front of `input`, up to the end of a packet.
     pub(crate) fn feed(&mut self, input: &mut &[u8]) -> Event {
+        if self.phase == Phase::Nothing
+            && let Some(first) = input.first()
+        {
+            if *first != CONNECT {
+                // Another protocol, most likely; its "packet" would be waited for in vain.
+                return self.close(CloseReason::Malformed);
+            }
+            self.phase = Phase::Connect;
+        }
         let mut cursor = Cursor::new(*input);
         let events = self.protocol.recv(&mut cursor);
         *input = &input[cursor.position() as usize..];
@@ -572,5 +588,132 @@ impl Session {
 
     fn write(&mut self, packet: &Packet) {
         self.output.extend_from_slice(&packet.to_continuous_buffer());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    /// What well-behaved clients send, as bytes: raw material for what others send.
+    fn packets(is_v5: bool) -> Vec<Vec<u8>> {
+        let texts: [&[u8]; 4] = [
+            &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'a'],
+            &[0x32, 17, 0, 11, b'd', b'/', b'a', b'/', b'u', b'p', b'/', b'x', b'y', b'z', b'!', 0, 1, 1, 2],
+            &[0x82, 13, 0, 2, 0, 8, b'd', b'/', b'a', b'/', b'd', b'o', b'w', b'n', 1],
+            &[0xa2, 12, 0, 3, 0, 8, b'd', b'/', b'a', b'/', b'd', b'o', b'w', b'n'],
+        ];
+        let v5: [&[u8]; 4] = [
+            &[0x10, 19, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 5, 0x11, 0, 0, 0, 1, 0, 1, b'a'],
+            &[0x32, 16, 0, 8, b'd', b'/', b'a', b'/', b'u', b'p', b'/', b'x', 0, 1, 2, 1, 0, 9],
+            &[0x82, 16, 0, 2, 0, 0, 10, b'd', b'/', b'a', b'/', b'd', b'o', b'w', b'n', b'/', b'#', 1],
+            &[0xa2, 15, 0, 3, 0, 0, 10, b'd', b'/', b'a', b'/', b'd', b'o', b'w', b'n', b'/', b'#'],
+        ];
+        let both: [&[u8]; 5] = [&[0xc0, 0], &[0x40, 2, 0, 1], &[0x62, 2, 0, 1], &[0x50, 2, 0, 1], &[0xe0, 0]];
+        let own = if is_v5 { v5 } else { texts };
+        own.into_iter().chain(both).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Feeds everything as the driver would, and ends when the session does. Nothing may panic; bytes are always
+    /// taken; a session that is not logged in delivers nothing; output is bounded by input.
+    fn run(input: &[u8], piece: usize) {
+        let mut session = Session::new(Arc::new(Limits { packet_bytes: 256, ..Limits::default() }));
+        for mut piece in input.chunks(piece) {
+            while !piece.is_empty() && session.may_feed() {
+                let before = piece.len();
+                let event = session.feed(&mut piece);
+                match event {
+                    Event::Login(_) => session.accept(Arc::from("a")),
+                    Event::Publish(incoming) => {
+                        assert!(session.is_open());
+                        if let Some(number) = incoming.number {
+                            session.complete(number);
+                            session.acknowledge();
+                        }
+                    }
+                    Event::Subscribed => {
+                        let message = Message {
+                            topic: "d/a/down/desired".into(),
+                            payload: Bytes::from_static(b"state"),
+                            at_least_once: true,
+                            retained: true,
+                        };
+                        for message in session.retained(vec![message]) {
+                            if session.may_send() {
+                                session.send(&message, true);
+                            }
+                        }
+                    }
+                    Event::Close(_) => return assert!(!session.may_feed()),
+                    Event::More | Event::Handled => {}
+                }
+                assert!(piece.len() < before, "no progress");
+            }
+        }
+        assert!(session.output.len() <= 64 + 64 * input.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn any_bytes(input in vec(any::<u8>(), 0..600), piece in 1usize..100) {
+            run(&input, piece);
+        }
+
+        /// Packets in any order, some bytes of which are changed, and one end of which may be cut.
+        #[test]
+        fn damaged_packets(
+            is_v5: bool,
+            order in vec(any::<Index>(), 0..30),
+            damage in vec((any::<Index>(), any::<u8>()), 0..6),
+            cut in any::<Index>(),
+            piece in 1usize..100,
+        ) {
+            let packets = packets(is_v5);
+            let mut input = packets[0].clone();
+            order.iter().for_each(|index| input.extend(index.get(&packets)));
+            for (at, byte) in damage {
+                let at = at.index(input.len());
+                input[at] = byte;
+            }
+            run(&input, piece);
+            input.truncate(cut.index(input.len()));
+            run(&input, piece);
+        }
+    }
+
+    #[test]
+    fn the_raw_material_is_good() {
+        for is_v5 in [false, true] {
+            let packets = packets(is_v5);
+            let mut session = Session::new(Arc::default());
+            assert!(matches!(session.feed(&mut &packets[0][..]), Event::Login(_)));
+            session.accept(Arc::from("a"));
+            let publish = session.feed(&mut &packets[1][..]);
+            assert!(matches!(publish, Event::Publish(_)), "{publish:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_older_than_what_was_sent_is_left_out() {
+        let mut session = Session::new(Arc::default());
+        let packets = packets(true);
+        session.feed(&mut &packets[0][..]);
+        session.accept(Arc::from("a"));
+        assert!(matches!(session.feed(&mut &packets[2][..]), Event::Subscribed));
+        let state = |body: &'static [u8]| Message {
+            topic: "d/a/down/desired".into(),
+            payload: Bytes::from_static(body),
+            at_least_once: true,
+            retained: true,
+        };
+        // The handler has been asked; before it answers, a newer state is sent.
+        session.send(&state(b"newer"), false);
+        assert_eq!(session.retained(vec![state(b"older")]), []);
+        // Asked again, its answer is good.
+        assert!(matches!(session.feed(&mut &packets[2][..]), Event::Subscribed));
+        assert_eq!(session.retained(vec![state(b"newer")]), [state(b"newer")]);
     }
 }
