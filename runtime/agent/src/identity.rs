@@ -248,6 +248,15 @@ impl Identity {
     }
 }
 
+/// A certificate in DER as PEM.
+pub(crate) fn to_pem(der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
 /// From when until when a PEM certificate is valid, in seconds since 1970.
 fn validity(pem: &str) -> Result<(u64, u64), IdentityError> {
     let wrong = |error: String| IdentityError::Certificate(error);

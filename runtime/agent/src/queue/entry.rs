@@ -8,6 +8,7 @@
 use dunlin_protocol::UpKind;
 
 use super::record::Key;
+use crate::uplink::MessageKey;
 
 const VERSION: u8 = 1;
 
@@ -27,6 +28,10 @@ pub(super) enum Name {
 }
 
 impl Name {
+    pub(super) fn of_message(MessageKey { boot, seq }: MessageKey) -> Self {
+        Name::Message { boot, seq }
+    }
+
     pub(super) fn key(self) -> Key {
         match self {
             Name::Watermark => Key { space: META, high: 0, low: 0 },

@@ -310,8 +310,11 @@ mod tests {
         Change::Put(key(low), text.as_bytes().to_vec())
     }
 
+    type Batch = Vec<Change>;
+    type Entries = BTreeMap<Key, Vec<u8>>;
+
     /// The states that a few batches go through: `states[n]` after `n` batches.
-    fn history() -> (Vec<Vec<Change>>, Vec<BTreeMap<Key, Vec<u8>>>) {
+    fn history() -> (Vec<Batch>, Vec<Entries>) {
         let batches = vec![
             vec![put(1, "one"), put(2, "two")],
             vec![Change::Delete(key(1)), put(3, "a longer third entry")],

@@ -12,4 +12,4 @@ pub use entry::Item;
 pub use journal::{Damage, Journal, JournalError};
 pub use medium::{FileMedium, Medium};
 pub use record::{Change, Key};
-pub use store::{Merge, Message, Pushed, Queue, QueueError, QueueLimits, Recovered};
+pub use store::{Admitted, Body, Queue, QueueError, QueueLimits, Recovered};

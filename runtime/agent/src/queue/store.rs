@@ -12,15 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use dunlin_protocol::{Ack, UpKind, limits};
+use dunlin_protocol::{Ack, UpKind};
 
 use super::entry::{Item, Name, decode_message, encode_message};
 use super::journal::{Journal, JournalError};
 use super::medium::{FileMedium, Medium};
 use super::record::Change;
-use crate::files;
+use crate::uplink::MessageKey;
+use crate::{bodies, files};
 
 /// Bounds of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,21 +31,20 @@ pub struct QueueLimits {
     pub items: usize,
     /// Most events among them; the oldest give way.
     pub events: usize,
-    /// Most numbered messages, over all boots.
-    pub messages: usize,
 }
 
 impl Default for QueueLimits {
     fn default() -> Self {
-        QueueLimits { file_bytes: 1 << 20, items: 48, events: 16, messages: 128 }
+        QueueLimits { file_bytes: 1 << 20, items: 48, events: 16 }
     }
 }
 
-/// How often a disk that failed is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+/// How often a disk that failed is tried again, in milliseconds.
+const RETRY_MS: u64 = 10_000;
 
-/// Makes the bodies of two items of one kind and group into those of one, or says that they cannot be merged.
-pub type Merge = fn(UpKind, &[Vec<u8>], &[Vec<u8>]) -> Option<Vec<Vec<u8>>>;
+/// Makes the bodies of two items of one kind and group into those of one, each of at most so many bytes with its
+/// envelope, or says that they cannot be merged.
+type Merge = fn(UpKind, usize, &[Vec<u8>], &[Vec<u8>]) -> Option<Vec<Vec<u8>>>;
 
 /// What [`Queue::open`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,30 +57,26 @@ pub struct Recovered {
     pub corrupted: u64,
 }
 
-/// What [`Queue::push`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pushed {
-    /// Items that were merged into others.
-    pub merged: usize,
-    /// Events that gave way.
-    pub dropped: usize,
+/// The body of a numbered message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'q> {
+    /// It may be sent.
+    Ready(&'q [u8]),
+    /// It must not be sent before the disk works again.
+    Held,
+    /// There is no such message, or it cannot be read.
+    Unknown,
 }
 
-/// What became of a message's body since it was closed.
+/// What [`Queue::admit`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'q> {
-    /// The boot that numbered it.
-    pub boot: u64,
-    /// Its number.
-    pub seq: u64,
-    /// The lowest number of its boot that is not acknowledged.
-    pub oldest: u64,
-    /// Which topic it goes to.
+pub struct Admitted {
+    /// What kind of messages an item became.
     pub kind: UpKind,
-    /// Its body.
-    pub body: &'q [u8],
-    /// When it was closed; nothing for a message of an earlier boot.
-    pub closed: Option<Instant>,
+    /// How many.
+    pub messages: u16,
+    /// When it was closed, in milliseconds of the agent's clock; 0 for an item of an earlier run.
+    pub closed_ms: u64,
 }
 
 /// The queue of one device.
@@ -89,28 +84,32 @@ pub struct Queue {
     journal: Journal,
     limits: QueueLimits,
     merge: Merge,
+    budget: usize,
     boot: u64,
-    next_seq: u64,
     next_item: u64,
     waiting: BTreeMap<u64, Waiting>,
-    /// By boot and number.
-    outbox: BTreeMap<(u64, u64), Sent>,
+    /// Numbered messages.
+    outbox: BTreeMap<MessageKey, Numbered>,
+    /// Items that find no room; they are merged with the next ones of their group.
+    backlog: Vec<(Item, u64)>,
+    merged: u64,
+    dropped: u64,
     /// Why the disk cannot be written, while it cannot.
     fault: Option<String>,
-    retry_at: Option<Instant>,
+    retry_at_ms: u64,
     _lock: Option<std::fs::File>,
 }
 
 struct Waiting {
     kind: UpKind,
     group: Vec<u8>,
-    closed: Option<Instant>,
+    closed_ms: u64,
     /// Some of it is on disk.
     on_disk: bool,
 }
 
-struct Sent {
-    closed: Option<Instant>,
+struct Numbered {
+    kind: UpKind,
     /// Must not be sent before the journal is durable.
     held: bool,
 }
@@ -152,7 +151,8 @@ pub enum QueueError {
 }
 
 impl Queue {
-    /// Opens or creates the queue in a folder: `queue.0`, `queue.1` and `queue.lock`. `boot` is a fresh random number.
+    /// Opens or creates the queue in a folder: `queue.0`, `queue.1` and `queue.lock`. `boot` is a fresh random number,
+    /// `budget` the longest message in bytes that merging makes.
     ///
     /// # Errors
     /// [`QueueError`]; damaged files are no error, what can be read of them is kept.
@@ -160,7 +160,7 @@ impl Queue {
         folder: &Path,
         limits: QueueLimits,
         boot: u64,
-        merge: Merge,
+        budget: usize,
     ) -> Result<(Self, Recovered), QueueError> {
         let wrong = |path: &Path| {
             let path = path.to_owned();
@@ -181,21 +181,22 @@ impl Queue {
             Ok(Box::new(FileMedium::open(&path).map_err(wrong(&path))?))
         };
         let media = [open("queue.0")?, open("queue.1")?];
-        let (mut queue, recovered) = Self::on(media, limits, boot, merge);
+        let (mut queue, recovered) = Self::on(media, limits, boot, budget, bodies::merge);
         queue._lock = Some(lock);
         Ok((queue, recovered))
     }
 
     /// A queue without a disk: what is in it is lost with the process.
-    pub fn in_memory(limits: QueueLimits, boot: u64, merge: Merge) -> Self {
-        Self::on([Box::new(Nowhere), Box::new(Nowhere)], limits, boot, merge).0
+    pub fn in_memory(limits: QueueLimits, boot: u64, budget: usize) -> Self {
+        Self::on([Box::new(Nowhere), Box::new(Nowhere)], limits, boot, budget, bodies::merge).0
     }
 
     /// A queue on two media.
-    pub fn on(
+    fn on(
         media: [Box<dyn Medium>; 2],
         limits: QueueLimits,
         boot: u64,
+        budget: usize,
         merge: Merge,
     ) -> (Self, Recovered) {
         let (journal, damage) = Journal::open(media, limits.file_bytes);
@@ -217,18 +218,18 @@ impl Queue {
                         // counts may have arrived, so they must not be sent under another number.
                         Some(item) if id >= watermark => {
                             let (kind, group) = (item.kind, item.group);
-                            waiting.insert(id, Waiting { kind, group, closed: None, on_disk: true });
+                            waiting.insert(id, Waiting { kind, group, closed_ms: 0, on_disk: true });
                             true
                         }
                         _ => false,
                     }
                 }
                 Some(Name::Message { boot, seq }) => {
-                    let readable = decode_message(value).is_some();
-                    if readable {
-                        outbox.insert((boot, seq), Sent { closed: None, held: false });
+                    let kind = decode_message(value).map(|(kind, _)| kind);
+                    if let Some(kind) = kind {
+                        outbox.insert(MessageKey { boot, seq }, Numbered { kind, held: false });
                     }
-                    readable
+                    kind.is_some()
                 }
                 None => false,
             };
@@ -242,13 +243,16 @@ impl Queue {
             journal,
             limits,
             merge,
+            budget,
             boot,
-            next_seq: 0,
             next_item: next_item.max(watermark),
             waiting,
             outbox,
+            backlog: Vec::new(),
+            merged: 0,
+            dropped: 0,
             fault: None,
-            retry_at: None,
+            retry_at_ms: 0,
             _lock: None,
         };
         if !queue.journal.is_durable() {
@@ -265,12 +269,12 @@ impl Queue {
 
     /// Items that wait and messages that are not acknowledged.
     pub fn len(&self) -> (usize, usize) {
-        (self.waiting.len(), self.outbox.len())
+        (self.waiting.len() + self.backlog.len(), self.outbox.len())
     }
 
     /// Whether nothing is left to be sent or acknowledged.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.outbox.is_empty()
+        self.waiting.is_empty() && self.outbox.is_empty() && self.backlog.is_empty()
     }
 
     /// Why entries are in memory only at the moment, if so.
@@ -278,13 +282,53 @@ impl Queue {
         self.fault.as_deref()
     }
 
-    /// Adds an item. It is on disk when this returns, unless the disk fails ([`Self::fault`]).
+    /// Items that were merged because there was no room.
+    pub fn merged(&self) -> u64 {
+        self.merged
+    }
+
+    /// Events that gave way to newer ones.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether something waits that should not wait long: an event or the state.
+    pub fn urgent(&self) -> bool {
+        self.waiting.values().any(|waiting| matches!(waiting.kind, UpKind::Event | UpKind::State))
+    }
+
+    /// Adds an item that was closed at `closed_ms` of the agent's clock. It is on disk when this returns, unless the
+    /// disk fails ([`Self::fault`]).
     ///
-    /// # Errors
-    /// Gives the item back when there is no room, although all that can be merged has been: the caller keeps counting
-    /// into it.
-    pub fn push(&mut self, item: Item, closed: Instant) -> Result<Pushed, Item> {
-        let mut pushed = Pushed::default();
+    /// Where there is no room, items of one group are merged. When that does not help either (many models, none of
+    /// which has two items), the item stays in memory and is merged with the next one of its group.
+    pub fn push(&mut self, item: Item, closed_ms: u64) {
+        self.retry_backlog();
+        self.push_or_keep(item, closed_ms);
+    }
+
+    fn retry_backlog(&mut self) {
+        for (item, closed_ms) in std::mem::take(&mut self.backlog) {
+            self.push_or_keep(item, closed_ms);
+        }
+    }
+
+    fn push_or_keep(&mut self, item: Item, closed_ms: u64) {
+        let Err(item) = self.try_push(item, closed_ms) else { return };
+        let same = |(other, _): &&mut (Item, u64)| (other.kind, &other.group) == (item.kind, &item.group);
+        if let Some((other, at)) = self.backlog.iter_mut().find(same)
+            && let Some(bodies) = (self.merge)(item.kind, self.budget, &other.bodies, &item.bodies)
+        {
+            (other.bodies, *at) = (bodies, closed_ms);
+            self.merged += 1;
+        } else if item.kind == UpKind::Event {
+            self.dropped += 1;
+        } else {
+            self.backlog.push((item, closed_ms));
+        }
+    }
+
+    fn try_push(&mut self, item: Item, closed_ms: u64) -> Result<(), Item> {
         if item.kind == UpKind::State {
             // Only the newest state matters.
             self.remove(|waiting| waiting.kind == UpKind::State, usize::MAX);
@@ -292,114 +336,109 @@ impl Queue {
         if item.kind == UpKind::Event {
             let events = self.waiting.values().filter(|waiting| waiting.kind == UpKind::Event).count();
             let excess = (events + 1).saturating_sub(self.limits.events);
-            pushed.dropped = self.remove(|waiting| waiting.kind == UpKind::Event, excess);
+            self.dropped += self.remove(|waiting| waiting.kind == UpKind::Event, excess) as u64;
         }
         while self.waiting.len() >= self.limits.items {
             if !self.merge_oldest() {
                 return Err(item);
             }
-            pushed.merged += 1;
         }
+        let put = Change::Put(Name::Waiting(self.next_item).key(), item.encode());
         loop {
-            let id = self.next_item;
-            let put = Change::Put(Name::Waiting(id).key(), item.encode());
-            match self.commit(&[put]) {
+            match self.commit(std::slice::from_ref(&put)) {
                 Ok(written) => {
-                    self.next_item += 1;
                     let (kind, group, on_disk) = (item.kind, item.group, written != Written::No);
-                    self.waiting.insert(id, Waiting { kind, group, closed: Some(closed), on_disk });
-                    return Ok(pushed);
+                    self.waiting.insert(self.next_item, Waiting { kind, group, closed_ms, on_disk });
+                    self.next_item += 1;
+                    return Ok(());
                 }
-                Err(Full) if self.merge_oldest() => pushed.merged += 1,
+                Err(Full) if self.merge_oldest() => {}
                 Err(Full) => return Err(item),
             }
         }
     }
 
-    /// Gives numbers to items, oldest first, as long as there is room. Called while there is a connection: without
-    /// one, items had better stay mergeable. Whether there are new messages.
-    pub fn admit(&mut self) -> bool {
-        let mut admitted = false;
-        while let Some((&id, waiting)) =
-            self.waiting.iter().find(|(_, waiting)| self.may_be_numbered(waiting))
-        {
-            let (closed, on_disk) = (waiting.closed, waiting.on_disk);
-            let room = self.room();
-            if room == 0 {
-                break;
-            }
-            let item = self.journal.entries().get(&Name::Waiting(id).key());
-            let Some(mut item) = item.and_then(|bytes| Item::decode(bytes)) else {
-                self.waiting.remove(&id);
-                continue;
-            };
-            // Bodies count on their own: those that find no room go later.
-            let rest = item.bodies.split_off(room.min(item.bodies.len()));
-            let last = self.next_seq + item.bodies.len() as u64;
-            let lowest = match rest.is_empty() {
-                true => self.waiting.keys().copied().find(|other| *other != id).unwrap_or(self.next_item),
-                false => id.min(self.waiting.keys().copied().next().unwrap_or(id)),
-            };
-            let mut changes = vec![Change::Put(Name::Watermark.key(), lowest.to_le_bytes().to_vec())];
-            for (seq, body) in (self.next_seq..).zip(&item.bodies) {
-                let name = Name::Message { boot: self.boot, seq };
-                changes.push(Change::Put(name.key(), encode_message(item.kind, body)));
-            }
-            let complete = rest.is_empty();
-            changes.push(match complete {
-                true => Change::Delete(Name::Waiting(id).key()),
-                false => Change::Put(Name::Waiting(id).key(), Item { bodies: rest, ..item }.encode()),
-            });
-            let Ok(written) = self.commit(&changes) else { break };
-            if complete {
-                self.waiting.remove(&id);
-            }
-            let held = on_disk && written != Written::Durable;
-            for seq in self.next_seq..last {
-                self.outbox.insert((self.boot, seq), Sent { closed, held });
-            }
-            self.next_seq = last;
-            admitted = true;
+    /// Makes the item that has waited longest into messages, at most `room`, with the numbers from `first_seq` on.
+    /// Nothing if no item waits, or none may be numbered while the disk fails.
+    ///
+    /// Called while there is a connection: without one, items had better stay mergeable.
+    pub fn admit(&mut self, first_seq: u64, room: u16) -> Option<Admitted> {
+        self.retry_backlog();
+        let (id, waiting) = self.waiting.iter().find(|(_, waiting)| self.may_be_numbered(waiting))?;
+        let (id, kind, closed_ms, on_disk) = (*id, waiting.kind, waiting.closed_ms, waiting.on_disk);
+        let mut item = self.item(id).unwrap_or(Item { kind, group: Vec::new(), bodies: Vec::new() });
+        // Bodies count on their own: those that find no room go later.
+        let rest = item.bodies.split_off(item.bodies.len().min(usize::from(room)));
+        let complete = rest.is_empty();
+        let others = self.waiting.keys().copied().find(|other| *other != id);
+        let lowest = match complete {
+            true => others.unwrap_or(self.next_item),
+            false => others.map_or(id, |other| other.min(id)),
+        };
+        let mut changes = vec![Change::Put(Name::Watermark.key(), lowest.to_le_bytes().to_vec())];
+        for (seq, body) in (first_seq..).zip(&item.bodies) {
+            let name = Name::Message { boot: self.boot, seq };
+            changes.push(Change::Put(name.key(), encode_message(kind, body)));
         }
-        admitted
+        let messages = u16::try_from(item.bodies.len()).unwrap_or(u16::MAX);
+        changes.push(match complete {
+            true => Change::Delete(Name::Waiting(id).key()),
+            false => Change::Put(Name::Waiting(id).key(), Item { bodies: rest, ..item }.encode()),
+        });
+        let written = self.commit(&changes).ok()?;
+        if complete {
+            self.waiting.remove(&id);
+        }
+        let held = on_disk && written != Written::Durable;
+        for seq in first_seq..first_seq + u64::from(messages) {
+            self.outbox.insert(MessageKey { boot: self.boot, seq }, Numbered { kind, held });
+        }
+        Some(Admitted { kind, messages, closed_ms })
     }
 
     /// Forgets the messages that an acknowledgement covers; how many.
     pub fn acknowledge(&mut self, ack: &Ack) -> usize {
-        let of_boot = self.outbox.range((ack.boot, 0)..=(ack.boot, u64::MAX));
-        let covered: Vec<(u64, u64)> =
-            of_boot.map(|(key, _)| *key).filter(|(_, seq)| ack.covers(*seq)).collect();
-        let delete = |&(boot, seq): &(u64, u64)| Change::Delete(Name::Message { boot, seq }.key());
+        let first = MessageKey { boot: ack.boot, seq: 0 };
+        let of_boot = self.outbox.range(first..=MessageKey { seq: u64::MAX, ..first });
+        let covered: Vec<MessageKey> =
+            of_boot.map(|(key, _)| *key).filter(|key| ack.covers(key.seq)).collect();
+        let delete = |key: &MessageKey| Change::Delete(Name::of_message(*key).key());
         let changes: Vec<Change> = covered.iter().map(delete).collect();
         if changes.is_empty() || self.commit(&changes).is_err() {
             return 0;
         }
-        covered.iter().for_each(|key| drop(self.outbox.remove(key)));
+        for key in &covered {
+            self.outbox.remove(key);
+        }
         covered.len()
     }
 
-    /// Messages that may be sent, those of earlier boots first, each boot in the order of its numbers.
-    pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        let (now, earlier) = (self.boot, self.outbox.iter().filter(|(key, _)| key.0 != self.boot));
-        let this = self.outbox.range((now, 0)..=(now, u64::MAX));
-        let mut oldest = (None, 0);
-        earlier.chain(this).filter_map(move |(&(boot, seq), sent)| {
-            if oldest.0 != Some(boot) {
-                oldest = (Some(boot), seq);
+    /// The numbered messages: those of earlier boots are sent under their old numbers.
+    pub fn messages(&self) -> impl Iterator<Item = (MessageKey, UpKind)> {
+        self.outbox.iter().map(|(key, numbered)| (*key, numbered.kind))
+    }
+
+    /// The body of a numbered message.
+    pub fn body(&self, key: MessageKey) -> Body<'_> {
+        match self.outbox.get(&key) {
+            None => Body::Unknown,
+            Some(numbered) if numbered.held => Body::Held,
+            Some(_) => {
+                let entry = self.journal.entries().get(&Name::of_message(key).key());
+                match entry.and_then(|bytes| decode_message(bytes)) {
+                    Some((_, body)) => Body::Ready(body),
+                    None => Body::Unknown,
+                }
             }
-            let (kind, body) =
-                decode_message(self.journal.entries().get(&Name::Message { boot, seq }.key())?)?;
-            let message = Message { boot, seq, oldest: oldest.1, kind, body, closed: sent.closed };
-            (!sent.held).then_some(message)
-        })
+        }
     }
 
     /// Tries a failed disk again, now and then. Whether entries have become durable by that.
-    pub fn maintain(&mut self, now: Instant) -> bool {
-        if self.journal.is_durable() || self.retry_at.is_some_and(|at| now < at) {
+    pub fn maintain(&mut self, now_ms: u64) -> bool {
+        if self.journal.is_durable() || now_ms < self.retry_at_ms {
             return false;
         }
-        self.retry_at = Some(now + RETRY);
+        self.retry_at_ms = now_ms + RETRY_MS;
         match self.commit(&[]) {
             Ok(Written::Durable) => true,
             Ok(Written::Perhaps) => {
@@ -416,12 +455,8 @@ impl Queue {
         self.journal.is_durable() || !waiting.on_disk
     }
 
-    /// How many messages may be numbered.
-    fn room(&self) -> usize {
-        let of_this_boot = self.outbox.range((self.boot, 0)..=(self.boot, u64::MAX));
-        let oldest = of_this_boot.map(|((_, seq), _)| *seq).next().unwrap_or(self.next_seq);
-        let window = (oldest + limits::WINDOW).saturating_sub(self.next_seq);
-        self.limits.messages.saturating_sub(self.outbox.len()).min(window as usize)
+    fn item(&self, id: u64) -> Option<Item> {
+        self.journal.entries().get(&Name::Waiting(id).key()).and_then(|bytes| Item::decode(bytes))
     }
 
     /// Applies changes. A disk that has failed is only tried again in [`Self::maintain`].
@@ -433,7 +468,7 @@ impl Queue {
             Ok(()) => {
                 self.fault = None;
                 self.waiting.values_mut().for_each(|waiting| waiting.on_disk = true);
-                self.outbox.values_mut().for_each(|sent| sent.held = false);
+                self.outbox.values_mut().for_each(|numbered| numbered.held = false);
                 Ok(Written::Durable)
             }
             Err(JournalError::Full { .. }) => Err(Full),
@@ -452,7 +487,9 @@ impl Queue {
         if changes.is_empty() || self.commit(&changes).is_err() {
             return 0;
         }
-        ids.iter().for_each(|id| drop(self.waiting.remove(id)));
+        for id in &ids {
+            self.waiting.remove(id);
+        }
         ids.len()
     }
 
@@ -483,7 +520,7 @@ impl Queue {
         let item =
             |id| self.journal.entries().get(&Name::Waiting(id).key()).and_then(|bytes| Item::decode(bytes));
         let (older, younger) = (item(first)?, item(second)?);
-        let bodies = (self.merge)(older.kind, &older.bodies, &younger.bodies)?;
+        let bodies = (self.merge)(older.kind, self.budget, &older.bodies, &younger.bodies)?;
         let merged = Item { bodies, ..younger };
         let changes = [
             Change::Delete(Name::Waiting(first).key()),
@@ -493,6 +530,7 @@ impl Queue {
         let older = self.waiting.remove(&first)?;
         let younger = self.waiting.get_mut(&second)?;
         younger.on_disk |= older.on_disk || written != Written::No;
+        self.merged += 1;
         Some(())
     }
 }

@@ -4,8 +4,11 @@ mod mqtt;
 mod tls;
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
+
+use crate::identity::{Identity, IdentityError};
 
 pub use mqtt::{MqttOptions, MqttTransport};
 pub(crate) use tls::no_trust;
@@ -67,6 +70,15 @@ pub trait Transport: Send {
 
     /// The next signal. May be dropped and called again without losing one.
     fn next(&mut self) -> impl Future<Output = Signal> + Send;
+
+    /// Drops the connection at once, without a word and without a signal.
+    fn drop_connection(&mut self);
+
+    /// Uses another credential from the next connection on.
+    ///
+    /// # Errors
+    /// When it does not fit; the old one is used further.
+    fn set_identity(&mut self, identity: &Identity, keep_alive: Duration) -> Result<(), IdentityError>;
 
     /// Says goodbye to the broker and closes the connection.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;

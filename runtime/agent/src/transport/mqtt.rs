@@ -18,6 +18,8 @@ use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::identity::{Identity, IdentityError};
+
 use super::{Busy, DownReason, Signal, Transport};
 
 /// Messages handed over and not yet acknowledged by the broker.
@@ -87,11 +89,6 @@ impl MqttTransport {
         MqttTransport { options, connection: None }
     }
 
-    /// Uses other options from the next connection on: a renewed certificate.
-    pub fn set_options(&mut self, options: MqttOptions) {
-        self.options = options;
-    }
-
     fn client(&self) -> (AsyncClient, EventLoop) {
         let own = &self.options;
         let mut options = v5::MqttOptions::new(&own.device, &own.host, own.port);
@@ -145,6 +142,15 @@ impl Transport for MqttTransport {
             },
             None => std::future::pending().await,
         }
+    }
+
+    fn drop_connection(&mut self) {
+        self.connection = None;
+    }
+
+    fn set_identity(&mut self, identity: &Identity, keep_alive: Duration) -> Result<(), IdentityError> {
+        self.options = identity.mqtt_options(keep_alive)?;
+        Ok(())
     }
 
     async fn disconnect(&mut self) {
