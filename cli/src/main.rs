@@ -37,7 +37,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     match Cli::try_parse() {
-        Ok(cli) => match cli.command.run() {
+        Ok(cli) => match cli.command.run(cli.json) {
             Ok(outcome) => {
                 outcome.print(cli.json).map_or(ExitCode::SUCCESS, |failure| report(&failure, false))
             }

@@ -14,7 +14,7 @@ create table tokens (
     revoked_us bigint
 );
 
--- The audit log. There is no statement in the program that changes or deletes a row.
+-- The audit log. No statement in the program changes or deletes a row, and triggers (in the file of each database) refuse it.
 create table audit (
     id text primary key,
     at_us bigint not null,

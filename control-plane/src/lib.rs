@@ -14,6 +14,7 @@ pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod live;
+pub mod serve;
 #[cfg(test)]
 mod testing;
 pub mod time;

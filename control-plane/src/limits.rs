@@ -21,6 +21,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time for a client to send a request's head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// HTTP connections of one process, idle ones included.
+pub const HTTP_CONNECTIONS: usize = 4_096;
 /// Requests that are worked on at once in one process.
 pub const REQUESTS_IN_FLIGHT: usize = 512;
 /// Characters of a name that people give (fleet, token, model).

@@ -99,10 +99,14 @@ impl TestApp {
         secret.reveal().to_owned()
     }
 
+    /// Sends a request and leaves the answer's body to be read.
+    pub(crate) async fn open(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.expect("infallible")
+    }
+
     /// Sends a request.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.expect("infallible");
-        let (parts, body) = response.into_parts();
+        let (parts, body) = self.open(request).await.into_parts();
         let body = axum::body::to_bytes(body, 16 << 20).await.expect("a body");
         Answer { status: parts.status, headers: parts.headers, body }
     }

@@ -6,6 +6,7 @@ mod eval;
 mod inspect;
 mod ops;
 mod run;
+mod serve;
 mod verify;
 
 use clap::Subcommand;
@@ -23,11 +24,12 @@ pub(crate) enum Command {
     Bench(bench::Args),
     Verify(verify::Args),
     Ops(ops::Args),
+    Serve(serve::Args),
 }
 
 impl Command {
-    /// Executes the command.
-    pub(crate) fn run(&self) -> Result<Outcome, Failure> {
+    /// Executes the command. `json` matters to commands that print while they run.
+    pub(crate) fn run(&self, json: bool) -> Result<Outcome, Failure> {
         match self {
             Command::Compile(args) => compile::run(args),
             Command::Inspect(args) => inspect::run(args),
@@ -36,6 +38,7 @@ impl Command {
             Command::Bench(args) => bench::run(args),
             Command::Verify(args) => verify::run(args),
             Command::Ops(args) => ops::run(args),
+            Command::Serve(args) => serve::run(args, json),
         }
     }
 }

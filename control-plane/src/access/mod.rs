@@ -14,4 +14,4 @@ pub use audit::{Subject, audit};
 pub use caller::{Caller, Principal, Visible, authorize};
 pub use role::{Action, Resource, Role, Scope};
 pub use secret::{TOKEN_PREFIX, TokenSecret};
-pub use store::{Access, NewToken, Token, create_token, is_first_start};
+pub use store::{Access, NewToken, Token, administrator_token, create_token};

@@ -225,17 +225,27 @@ pub async fn create_token(
     caller: &Caller,
     new: NewToken,
 ) -> Result<(Token, TokenSecret), Problem> {
-    let secret = TokenSecret::generate().map_err(|error| Problem::internal(&error))?;
-    let (id, now_us) = (app.ids.next(), app.clock.now_us());
     let mut tx = app.db.begin().await?;
-    let row = sqlx::query("select count(*) from tokens where revoked_us is null").fetch_one(&mut *tx).await?;
+    let made = create_in(app, &mut tx, caller, &new).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+async fn create_in(
+    app: &App,
+    tx: &mut Tx,
+    caller: &Caller,
+    new: &NewToken,
+) -> Result<(Token, TokenSecret), Problem> {
+    let secret = TokenSecret::generate().map_err(|error| Problem::internal(&error))?;
+    let row =
+        sqlx::query("select count(*) from tokens where revoked_us is null").fetch_one(&mut **tx).await?;
     if row.try_get::<i64, _>(0)? >= limits::TOKENS {
         return Err(Problem::conflict(format!("there are {} tokens already; revoke some", limits::TOKENS)));
     }
-    let token = insert(&mut tx, &id, &new, &secret, &caller.principal.id, now_us).await?;
-    audit(app, &mut tx, caller, "token.create", Subject::new("token", &id), None, Some(token.to_json()))
-        .await?;
-    tx.commit().await?;
+    let (id, now_us) = (app.ids.next(), app.clock.now_us());
+    let token = insert(tx, &id, new, &secret, &caller.principal.id, now_us).await?;
+    audit(app, tx, caller, "token.create", Subject::new("token", &id), None, Some(token.to_json())).await?;
     Ok((token, secret))
 }
 
@@ -294,11 +304,33 @@ pub(super) async fn revoke_token(app: &App, caller: &Caller, id: &str) -> Result
     Ok(())
 }
 
-/// Whether any token was ever made.
+/// Makes the first administrator's token, once in a database's life; `None` when that has happened before and no
+/// other is asked for.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn is_first_start(db: &Db) -> Result<bool, DbError> {
-    let row = sqlx::query("select count(*) from tokens").fetch_one(db.read()).await?;
-    Ok(row.try_get::<i64, _>(0)? == 0)
+/// When the database or the source of random bytes fails.
+pub async fn administrator_token(app: &App, another: bool) -> Result<Option<TokenSecret>, Problem> {
+    let mut tx = app.db.begin().await?;
+    // A lease that never ends: of processes that start together, one gets it.
+    let first = sqlx::query(
+        "insert into leases (name, holder, expires_us) values ('first administrator', $1, $2) on conflict do nothing",
+    )
+    .bind(&app.process)
+    .bind(i64::MAX)
+    .execute(&mut *tx)
+    .await?;
+    let is_first = first.rows_affected() > 0;
+    if !is_first && !another {
+        return Ok(None);
+    }
+    let new = NewToken {
+        name: if is_first { "first administrator" } else { "administrator" }.to_owned(),
+        role: Role::Admin,
+        scope: Scope::Everything,
+        expires_us: None,
+    };
+    let (_, secret) =
+        create_in(app, &mut tx, &Caller::internal("system", "dunlin serve", None), &new).await?;
+    tx.commit().await?;
+    Ok(Some(secret))
 }

@@ -16,6 +16,15 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
+/// What a step has to say in one database's own words: triggers have no common syntax.
+fn own_words(version: i64, dialect: Dialect) -> &'static str {
+    match (version, dialect) {
+        (1, Dialect::Sqlite) => include_str!("../../migrations/0001_core.sqlite.sql"),
+        (1, Dialect::Postgres) => include_str!("../../migrations/0001_core.postgres.sql"),
+        _ => "",
+    }
+}
+
 /// Every migration of this program, oldest first.
 pub fn migrations() -> &'static [Migration] {
     &[Migration { version: 1, name: "core", sql: include_str!("../../migrations/0001_core.sql") }]
@@ -108,7 +117,7 @@ impl Db {
             match done.iter().find(|(version, _)| *version == step.version) {
                 Some((_, applied)) if *applied == digest => {}
                 Some(_) => return Err(MigrateError::Changed { version: step.version, name: step.name }),
-                None => apply(&mut tx, step, &digest, now_us).await?,
+                None => apply(&mut tx, self.dialect(), step, &digest, now_us).await?,
             }
         }
         tx.commit().await?;
@@ -116,13 +125,21 @@ impl Db {
     }
 }
 
-async fn apply(tx: &mut Tx, step: &Migration, digest: &str, now_us: i64) -> Result<(), MigrateError> {
+async fn apply(
+    tx: &mut Tx,
+    dialect: Dialect,
+    step: &Migration,
+    digest: &str,
+    now_us: i64,
+) -> Result<(), MigrateError> {
     let failed = |source: sqlx::Error| MigrateError::Failed {
         version: step.version,
         name: step.name,
         source: source.into(),
     };
-    sqlx::raw_sql(step.sql).execute(&mut **tx).await.map_err(failed)?;
+    for sql in [step.sql, own_words(step.version, dialect)].into_iter().filter(|sql| !sql.is_empty()) {
+        sqlx::raw_sql(sql).execute(&mut **tx).await.map_err(failed)?;
+    }
     sqlx::query("insert into schema_migrations (version, name, digest, applied_us) values ($1, $2, $3, $4)")
         .bind(step.version)
         .bind(step.name)

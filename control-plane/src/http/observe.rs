@@ -73,8 +73,11 @@ fn as_problem(response: Response<Body>, id: &RequestId) -> Response<Body> {
     };
     problem.request_id = Some(id.0.clone());
     let mut answer = problem.into_response();
-    if let Some(allow) = response.headers().get(header::ALLOW) {
-        answer.headers_mut().insert(header::ALLOW, allow.clone());
+    // What else the answer says stays: Allow, Retry-After, whether it was kept.
+    for (name, value) in response.headers() {
+        if *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE {
+            answer.headers_mut().insert(name, value.clone());
+        }
     }
     answer
 }
