@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use dunlin_test_servers::{Mosquitto, Postgres};
 use xshell::cmd;
 
 use crate::project::Project;
@@ -28,10 +29,22 @@ pub(crate) enum Need {
     Cxx,
     /// Python with TensorFlow Lite Micro's interpreter, the oracle of the exactness tests.
     Oracle,
+    /// PostgreSQL, which the control plane is tested against.
+    Postgres,
+    /// An MQTT broker, which the control plane and the agent are tested against.
+    Mosquitto,
 }
 
 impl Need {
-    const ALL: [Need; 5] = [Need::BareMetal, Need::Emulator, Need::Counter, Need::Cxx, Need::Oracle];
+    const ALL: [Need; 7] = [
+        Need::BareMetal,
+        Need::Emulator,
+        Need::Counter,
+        Need::Cxx,
+        Need::Oracle,
+        Need::Postgres,
+        Need::Mosquitto,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -40,6 +53,8 @@ impl Need {
             Need::Counter => "counting plugin",
             Need::Cxx => "C++ compiler",
             Need::Oracle => "oracle",
+            Need::Postgres => "PostgreSQL",
+            Need::Mosquitto => "Mosquitto",
         }
     }
 }
@@ -65,6 +80,8 @@ impl<'p> Tools<'p> {
                 Need::Counter => self.counter(),
                 Need::Cxx => self.command("c++", "g++"),
                 Need::Oracle => self.oracle(),
+                Need::Postgres => self.server(Postgres::programs, "postgresql"),
+                Need::Mosquitto => self.server(Mosquitto::program, "mosquitto"),
             };
             self.state.insert(need, found.map_err(|e| format!("{}: {e:#}", need.name())));
         }
@@ -98,6 +115,16 @@ impl<'p> Tools<'p> {
                 .run()?;
         }
         Ok(plugin.display().to_string())
+    }
+
+    /// A server that tests start for themselves; the place of its program.
+    fn server(&mut self, find: impl Fn() -> Option<PathBuf>, package: &str) -> Result<String> {
+        if find().is_none() {
+            self.install(package)?;
+        }
+        let place =
+            find().with_context(|| format!("{package} is installed, but its programs are not found"))?;
+        Ok(place.display().to_string())
     }
 
     /// A virtual environment in the target folder, with pinned packages.

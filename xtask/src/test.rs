@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
+use dunlin_test_servers::Postgres;
 use xshell::cmd;
 
 use crate::project::{Project, run_all};
@@ -80,6 +81,7 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
         }
         rows.push(Row { name, time: begin.elapsed(), outcome });
         if *step == Step::Test {
+            rows.push(Row { name: "  other servers".into(), time: Duration::ZERO, outcome: servers(tools) });
             rows.push(reference_models(project));
         }
     }
@@ -113,7 +115,7 @@ impl Step {
             Step::Clippy => clippy(project),
             Step::Doc => doc(project),
             Step::Oracle => oracle(project),
-            Step::Test => test(project),
+            Step::Test => test(project, tools),
             Step::NoStd => no_std(project),
             Step::Firmware => firmware::run(project, tools, &firmware::Options::all()),
             Step::Fuzz => fuzz::run(project, tools, &fuzz::Options::all(options.fuzz_seconds)),
@@ -162,8 +164,18 @@ fn oracle(project: &Project) -> Result<String> {
     Ok(String::new())
 }
 
-/// Unit, property and integration tests, with the oracle's cases and the larger set of models where they are.
-fn test(project: &Project) -> Result<String> {
+/// Whether the tests had the servers that those marked as ignored need.
+fn servers(tools: &mut Tools) -> Outcome {
+    let found = [Need::Postgres, Need::Mosquitto].map(|need| tools.need(need));
+    match found.into_iter().collect::<Result<Vec<_>>>() {
+        Ok(places) => Outcome::Passed(places.join(", ")),
+        Err(reason) => Outcome::NotRun(format!("{reason:#}")),
+    }
+}
+
+/// Unit, property and integration tests, with the oracle's cases, the larger set of models and other servers where
+/// they are.
+fn test(project: &Project, tools: &mut Tools) -> Result<String> {
     let nextest =
         cmd!(project.shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
     let runner: &[&str] = if nextest {
@@ -172,7 +184,18 @@ fn test(project: &Project) -> Result<String> {
         &["test", "--no-fail-fast", "--lib", "--bins", "--tests"]
     };
     let selection = ["--workspace", "--all-features"];
-    let mut tests = project.cargo(&[runner, &selection].concat());
+    // Tests that need other servers are marked as ignored, so that `cargo test` says that it left them out.
+    let with_servers = matches!(servers(tools), Outcome::Passed(_));
+    let ignored: &[&str] = match (with_servers, nextest) {
+        (true, true) => &["--run-ignored", "all"],
+        (true, false) => &["--", "--include-ignored"],
+        (false, _) => &[],
+    };
+    let mut tests = project.cargo(&[runner, &selection, ignored].concat());
+    let postgres = if with_servers { Some(Postgres::start()?) } else { None };
+    if let Some(server) = &postgres {
+        tests = tests.env("DUNLIN_TEST_POSTGRES", server.url("postgres"));
+    }
     let cases = oracle_cases(project);
     let with_oracle = cases.join("index.json").is_file();
     if with_oracle {
