@@ -1,4 +1,7 @@
 //! A whole application in the test's process: temporary database, memory instead of a bus, a clock that stands still.
+//!
+//! The database is SQLite, or PostgreSQL when the variable `DUNLIN_TEST_POSTGRES` names one, as in
+//! `postgres://postgres@127.0.0.1:5432/postgres`: every test then gets a schema of its own there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +72,7 @@ impl TestApp {
     /// An application with some settings changed, by key.
     pub(crate) async fn with_settings(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite:{}?mode=rwc", folder.path().join("test.sqlite").display());
+        let url = database_url(folder.path()).await;
         let flags: BTreeMap<String, String> =
             settings.iter().map(|(key, value)| (key.replace(['.', '_'], "-"), (*value).to_owned())).collect();
         let (config, _) = Config::load(None, &BTreeMap::new(), &flags).expect("settings");
@@ -155,4 +158,18 @@ impl TestApp {
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.request(Method::DELETE, path, Some(&self.admin), &[], Value::Null).await
     }
+}
+
+/// The URL of a new, empty database.
+pub(crate) async fn database_url(folder: &std::path::Path) -> String {
+    let Ok(server) = std::env::var("DUNLIN_TEST_POSTGRES") else {
+        return format!("sqlite:{}?mode=rwc", folder.join("test.sqlite").display());
+    };
+    let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
+    let db = Db::connect(&server, 1).await.expect("the server of DUNLIN_TEST_POSTGRES");
+    let create = sqlx::AssertSqlSafe(format!("create schema {schema}"));
+    sqlx::raw_sql(create).execute(db.write()).await.expect("a schema");
+    db.close().await;
+    let separator = if server.contains('?') { '&' } else { '?' };
+    format!("{server}{separator}options=-csearch_path%3D{schema}")
 }

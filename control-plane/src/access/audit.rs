@@ -107,25 +107,30 @@ pub(super) async fn list(
     before: Option<String>,
     limit: i64,
 ) -> Result<Vec<Entry>, DbError> {
-    let mut sql = sqlx::QueryBuilder::<sqlx::Any>::new(
-        "select id, at_us, principal, principal_name, action, resource_kind, resource_id, fleet, model, request_id, \
-         before_json, after_json from audit where 1 = 1",
-    );
     let conditions = [
-        (" and resource_kind = ", &filter.kind),
-        (" and resource_id = ", &filter.id),
-        (" and principal = ", &filter.principal),
-        (" and fleet = ", &filter.fleet),
-        (" and model = ", &filter.model),
-        (" and id < ", &before),
+        ("resource_kind =", &filter.kind),
+        ("resource_id =", &filter.id),
+        ("principal =", &filter.principal),
+        ("fleet =", &filter.fleet),
+        ("model =", &filter.model),
+        ("id <", &before),
     ];
-    for (condition, value) in conditions {
-        if let Some(value) = value {
-            sql.push(condition).push_bind(value.clone());
-        }
+    let conditions: Vec<_> =
+        conditions.into_iter().filter_map(|(text, value)| Some((text, value.as_deref()?))).collect();
+    let mut sql =
+        "select id, at_us, principal, principal_name, action, resource_kind, resource_id, fleet, model, \
+                   request_id, before_json, after_json from audit where 1 = 1"
+            .to_owned();
+    for (index, (text, _)) in conditions.iter().enumerate() {
+        sql += &format!(" and {text} ${}", index + 1);
     }
-    sql.push(" order by id desc limit ").push_bind(limit);
-    let rows = sql.build().fetch_all(db.read()).await?;
+    sql += &format!(" order by id desc limit ${}", conditions.len() + 1);
+    // The text is made of the constants above.
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for (_, value) in conditions {
+        query = query.bind(value);
+    }
+    let rows = query.bind(limit).fetch_all(db.read()).await?;
     rows.iter().map(entry).collect()
 }
 

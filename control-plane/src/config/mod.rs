@@ -6,6 +6,8 @@
 
 mod error;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::BTreeMap;

@@ -17,10 +17,10 @@ pub struct Migration {
 }
 
 /// What a step has to say in one database's own words: triggers have no common syntax.
-fn own_words(version: i64, dialect: Dialect) -> &'static str {
-    match (version, dialect) {
-        (1, Dialect::Sqlite) => include_str!("../../migrations/0001_core.sqlite.sql"),
-        (1, Dialect::Postgres) => include_str!("../../migrations/0001_core.postgres.sql"),
+fn own_words(name: &str, dialect: Dialect) -> &'static str {
+    match (name, dialect) {
+        ("core", Dialect::Sqlite) => include_str!("../../migrations/0001_core.sqlite.sql"),
+        ("core", Dialect::Postgres) => include_str!("../../migrations/0001_core.postgres.sql"),
         _ => "",
     }
 }
@@ -89,8 +89,7 @@ impl Db {
         if self.dialect() == Dialect::Postgres {
             sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
             sqlx::raw_sql(
-                "do $$ begin if not exists (select 1 from pg_type where typname = 'blob') then \
-                 create domain blob as bytea; end if; end $$",
+                "do $$ begin if to_regtype('blob') is null then create domain blob as bytea; end if; end $$",
             )
             .execute(&mut *tx)
             .await?;
@@ -137,7 +136,7 @@ async fn apply(
         name: step.name,
         source: source.into(),
     };
-    for sql in [step.sql, own_words(step.version, dialect)].into_iter().filter(|sql| !sql.is_empty()) {
+    for sql in [step.sql, own_words(step.name, dialect)].into_iter().filter(|sql| !sql.is_empty()) {
         sqlx::raw_sql(sql).execute(&mut **tx).await.map_err(failed)?;
     }
     sqlx::query("insert into schema_migrations (version, name, digest, applied_us) values ($1, $2, $3, $4)")

@@ -4,6 +4,7 @@
 //! - placeholders are `$1`, `$2`, …; times are `BIGINT` microseconds UTC; booleans are `BIGINT` 0 or 1; JSON and ids are
 //!   `TEXT`; bytes are `BLOB` (on PostgreSQL a domain over `bytea`); real numbers are `DOUBLE PRECISION`;
 //! - bind `i64`, never smaller integers, and `Option<String>` rather than untyped NULLs: PostgreSQL checks types;
+//! - `sqlx::QueryBuilder` writes `?`, which PostgreSQL does not know: number placeholders by hand;
 //! - `sum` and `avg` of integers are `NUMERIC` on PostgreSQL: write `cast(sum(n) as bigint)`;
 //! - several writing statements go through [`Db::begin`], a single one through [`Db::write`], reads through
 //!   [`Db::read`]. On SQLite there is exactly one write connection: a transaction must not wait for anything but the
@@ -16,6 +17,8 @@
 mod error;
 pub mod lease;
 mod migrate;
+#[cfg(test)]
+mod tests;
 
 use std::str::FromStr as _;
 

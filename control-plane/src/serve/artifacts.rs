@@ -80,6 +80,7 @@ mod tests {
 
     #[test]
     fn wrong_places_are_named() {
+        super::super::tls::install_crypto();
         let message = |settings: &[(&str, &str)]| match open_with(settings) {
             Ok(store) => panic!("{store}"),
             Err(error) => error.to_string(),

@@ -5,6 +5,8 @@ mod connections;
 mod error;
 mod housekeeping;
 pub mod logging;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::SocketAddr;
@@ -51,6 +53,7 @@ impl Server {
     /// # Errors
     /// What could not be started, and with which setting.
     pub async fn start(config: Config, options: Options) -> Result<Self, StartError> {
+        tls::install_crypto();
         let clock = Arc::new(SystemClock);
         private_folder(&config.data_dir)?;
         // The port first: a second process on the same data should fail before it touches them.

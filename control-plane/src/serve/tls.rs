@@ -14,7 +14,14 @@ use super::StartError;
 use crate::config::Config;
 
 /// How often the files' times are looked at.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(10) };
+
+/// Has every TLS connection of the process use ring: libraries that are built without a provider ask for the process'
+/// default. A second call changes nothing.
+pub(super) fn install_crypto() {
+    // Who installed one before has decided.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
 
 /// The server's certificate and its files.
 pub(super) struct Certificate {
