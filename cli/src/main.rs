@@ -5,6 +5,8 @@
 //! is then `{"error": {"kind", "file", "message", "way_out"}}`. Exit codes: 0, 1 for a failure, 2 for wrong usage.
 
 mod array;
+mod baseline;
+mod calibration;
 mod commands;
 mod error;
 mod metrics;

@@ -52,6 +52,11 @@ impl ModelFile {
         Ok(ModelFile { path: path.to_owned(), bytes: AlignedBytes::new(&read_file(path, MAX_FILE)?) })
     }
 
+    /// An artifact that is not on disk yet; `path` is where it will be.
+    pub(crate) fn new(path: &Path, bytes: &[u8]) -> Self {
+        ModelFile { path: path.to_owned(), bytes: AlignedBytes::new(bytes) }
+    }
+
     /// Validates the artifact's structure.
     pub(crate) fn parse(&self) -> Result<Model<'_>, Failure> {
         let artifact = Artifact::parse(self.bytes.as_slice()).map_err(|error| self.refuse(error))?;

@@ -78,6 +78,13 @@ impl Arrays {
         })
     }
 
+    /// Takes the array with this name out of an archive.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Array> {
+        let Arrays::Named(named) = self else { return None };
+        let position = named.iter().position(|(found, _)| found == name)?;
+        Some(named.remove(position).1)
+    }
+
     /// One array for every input, in the model's order.
     fn for_inputs(self, inputs: &[Port]) -> Result<Vec<Array>, Failure> {
         let mut named = match (self, inputs) {
@@ -173,6 +180,11 @@ impl Samples {
             whole => shape.extend(whole.iter().map(|&dim| dim as usize)),
         }
         shape
+    }
+
+    /// Writes the elements of an input in one run.
+    pub(crate) fn fill(&self, input: usize, run: usize, bytes: &mut [u8]) {
+        self.feeds[input].fill(run, bytes);
     }
 
     /// The real values of an input in one run, before any quantization.

@@ -6,7 +6,10 @@ use clap::ValueEnum;
 use dunlin_compiler::{Compiled, Options, Report, Target};
 use serde::Serialize;
 
+use crate::baseline::BaselineReport;
+use crate::calibration::CalibrationArgs;
 use crate::error::{Failure, read_file, write_file};
+use crate::model::ModelFile;
 use crate::output::{Outcome, grouped};
 
 /// Largest model file: the format's own limit.
@@ -19,7 +22,8 @@ const MAX_MODEL: u64 = 2 << 30;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   dunlin compile kws.tflite -o kws.dunlin
-  dunlin compile kws.tflite -o kws.dunlin --name keyword-spotting --golden 4 --report kws.json")]
+  dunlin compile kws.tflite -o kws.dunlin --name keyword-spotting --golden 4 --report kws.json
+  dunlin compile kws.tflite -o kws.dunlin --calibrate x.npy --monitor in0=values --monitor out0=class,confidence")]
 pub(crate) struct Args {
     /// The model, a .tflite file.
     #[arg(value_name = "MODEL")]
@@ -42,6 +46,8 @@ pub(crate) struct Args {
     /// Make every intermediate tensor an output, for debugging layer by layer.
     #[arg(long)]
     expose_intermediates: bool,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
 }
 
 /// The targets by their names.
@@ -57,11 +63,15 @@ struct Summary<'a> {
     output: PathBuf,
     #[serde(flatten)]
     report: &'a Report,
+    /// `null` without `--calibrate`.
+    baseline: Option<BaselineReport>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
-    if args.output == args.model
-        || args.report.as_ref().is_some_and(|report| [&args.model, &args.output].contains(&report))
+    let mut read = args.calibration.files();
+    read.push(args.model.clone());
+    if read.contains(&args.output)
+        || args.report.as_ref().is_some_and(|report| read.contains(report) || *report == args.output)
     {
         return Err(
             Failure::usage("the files to read and to write are the same").way_out("choose different names")
@@ -79,19 +89,25 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         expose_intermediates: args.expose_intermediates,
         ..Options::default()
     };
-    let Compiled { artifact, report } = dunlin_compiler::compile(&model, &options)
+    let Compiled { artifact, mut report } = dunlin_compiler::compile(&model, &options)
         .map_err(|error| Failure::new(error.to_string()).file(&args.model))?;
+    let artifact = args.calibration.apply(&args.output, artifact)?;
+    report.artifact_bytes = artifact.len();
     write_file(&args.output, &artifact)?;
     if let Some(path) = &args.report {
         let json = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::new(error.to_string()).file(path))?;
         write_file(path, (json + "\n").as_bytes())?;
     }
-    let summary = Summary { model: args.model.clone(), output: args.output.clone(), report: &report };
-    Ok(Outcome::new(&summary, text(args, &report)))
+    let file = ModelFile::new(&args.output, &artifact);
+    let baseline = BaselineReport::of(&file.parse()?.artifact);
+    let text = text(args, &report, baseline.as_ref());
+    let summary =
+        Summary { model: args.model.clone(), output: args.output.clone(), report: &report, baseline };
+    Ok(Outcome::new(&summary, text))
 }
 
-fn text(args: &Args, report: &Report) -> String {
+fn text(args: &Args, report: &Report, baseline: Option<&BaselineReport>) -> String {
     let number = |n: usize| grouped(n as u64);
     let operators: usize = report.source_operators.values().sum();
     let by_name: Vec<String> =
@@ -110,13 +126,16 @@ fn text(args: &Args, report: &Report) -> String {
         0 => String::new(),
         bytes => format!(", of which {} hold state", number(bytes)),
     };
+    // Without a baseline the summary does not speak of it: monitoring is a choice.
+    let baseline =
+        baseline.map_or_else(String::new, |baseline| format!("  baseline    {}\n", baseline.summary()));
     format!(
         "{} -> {}\n\
          \x20 operators   {operators}: {}\n\
          \x20 program     {} instructions, {} multiply-accumulates\n\
          \x20 kernels     {}\n\
          \x20 arena       {} bytes{state}; {bound}\n\
-         \x20 artifact    {} bytes, {} of them constants; the model file has {}\n",
+         \x20 artifact    {} bytes, {} of them constants; the model file has {}\n{baseline}",
         args.model.display(),
         args.output.display(),
         by_name.join(", "),

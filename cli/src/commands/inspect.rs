@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use dunlin_artifact::{GoldenInput, Pattern};
 use serde::Serialize;
 
+use crate::baseline::BaselineReport;
 use crate::error::Failure;
 use crate::model::{Model, ModelFile, Port, PortReport};
 use crate::output::{Outcome, count, grouped, printable, table};
@@ -13,7 +14,7 @@ use crate::program::{InstructionReport, KernelReport, by_kernel, instructions};
 
 /// Show what is in an artifact.
 ///
-/// Manifest, inputs and outputs, operators and their work, memory plan, kernels, golden vectors and digest.
+/// Manifest, inputs and outputs, operators and their work, memory plan, kernels, golden vectors, baseline and digest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   dunlin inspect kws.dunlin
@@ -46,6 +47,8 @@ struct Report {
     kernels: Vec<KernelReport>,
     instructions: Vec<InstructionReport>,
     golden: Vec<GoldenReport>,
+    /// `null` for a model that was not calibrated.
+    baseline: Option<BaselineReport>,
     firmware: String,
 }
 
@@ -96,6 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         kernels: by_kernel(&instructions),
         instructions,
         golden: golden(&model),
+        baseline: BaselineReport::of(artifact),
         firmware: firmware_line(&model, args),
     };
     let text = text(&report, picture.as_deref(), args.instructions);
@@ -208,6 +212,13 @@ fn text(report: &Report, picture: Option<&str>, all_instructions: bool) -> Strin
     for (index, golden) in report.golden.iter().enumerate() {
         let (steps, bytes) = (count(golden.steps.into(), "step"), count(golden.output_bytes, "output byte"));
         text += &format!("  {index}: from {}, {steps}, {bytes}\n", golden.input);
+    }
+
+    match &report.baseline {
+        Some(baseline) => text += &format!("\nBaseline: {}\n{}", baseline.summary(), baseline.table()),
+        None => {
+            text += "\nBaseline: none; `dunlin compile --calibrate` makes one, and devices count against it\n"
+        }
     }
     text
 }

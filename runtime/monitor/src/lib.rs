@@ -25,4 +25,4 @@ pub use latency::Latency;
 pub use monitor::{Monitor, Schedule};
 pub use observe::{visit_integers, visit_values};
 pub use ring::Ring;
-pub use window::{LayoutError, MergeError, Period, Window};
+pub use window::{LayoutError, MergeError, Period, Window, window_bytes};

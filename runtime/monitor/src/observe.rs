@@ -33,7 +33,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
         tensor: &Tensor,
         bytes: &[u8],
     ) {
-        let Some((counters, totals, saturated)) = self.parts(index) else { return };
+        let Some((counters, slot, saturated)) = self.parts(index) else { return };
         let elements = Elements::of(tensor, feature.part, bytes);
         let mut tally = Tally { counters, totals: Totals::EMPTY, saturated: false };
         match (&feature.bins, feature.part) {
@@ -55,12 +55,12 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
             }
         }
         *saturated |= tally.saturated;
-        totals.add(&tally.totals, saturated);
+        slot.add(&tally.totals, saturated);
     }
 
     /// Counts one value that the application brings. `false` when the feature does not count such values.
     pub(crate) fn observe_one(&mut self, index: usize, feature: &Feature<'_>, value: Value<'_>) -> bool {
-        let Some((counters, totals, saturated)) = self.parts(index) else { return false };
+        let Some((counters, slot, saturated)) = self.parts(index) else { return false };
         let mut tally = Tally { counters, totals: Totals::EMPTY, saturated: false };
         match (&feature.bins, value) {
             (Bins::Numeric(numeric), Value::Real(value)) => tally.real(numeric, value),
@@ -69,7 +69,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
             _ => return false,
         }
         *saturated |= tally.saturated;
-        totals.add(&tally.totals, saturated);
+        slot.add(&tally.totals, saturated);
         true
     }
 }

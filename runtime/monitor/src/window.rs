@@ -27,13 +27,18 @@ pub struct Window<const FEATURES: usize, const COUNTERS: usize> {
     counters: [u32; COUNTERS],
 }
 
-/// One feature: where its counters lie, and its totals.
+/// One feature: where its counters lie, and its totals, packed alike on all processors.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Slot {
+pub(crate) struct Slot {
     kind: FeatureKind,
     start: u16,
     len: u16,
-    totals: Totals,
+    missing: u32,
+    min: f32,
+    max: f32,
+    sum: i64,
+    /// Low and high half: a 128-bit number would be aligned to 16 bytes on some processors.
+    squares: [u64; 2],
 }
 
 /// When a window was open.
@@ -84,7 +89,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
         if needed.features > FEATURES.min(most) || needed.counters > COUNTERS.min(most) {
             return Err(needed);
         }
-        let empty = Slot { kind: FeatureKind::Numeric, start: 0, len: 0, totals: Totals::EMPTY };
+        let empty = Slot::new(FeatureKind::Numeric, 0, 0);
         let mut window = Window {
             model,
             period: Period::default(),
@@ -100,7 +105,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
         };
         let mut start = 0u16;
         for (slot, shape) in window.features.iter_mut().zip(layout) {
-            *slot = Slot { kind: shape.kind, start, len: shape.counters, totals: Totals::EMPTY };
+            *slot = Slot::new(shape.kind, start, shape.counters);
             start = start.saturating_add(shape.counters);
         }
         Ok(window)
@@ -124,7 +129,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
         self.latency = Latency::EMPTY;
         self.gauges = [Gauge::EMPTY; GaugeKind::ALL.len()];
         self.marks = [0; Mark::ALL.len()];
-        self.features.iter_mut().for_each(|slot| slot.totals = Totals::EMPTY);
+        self.features.iter_mut().for_each(|slot| slot.set_totals(&Totals::EMPTY));
         self.counters = [0; COUNTERS];
     }
 
@@ -155,7 +160,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
             && self.latency == Latency::EMPTY
             && self.gauges.iter().all(|gauge| *gauge == Gauge::EMPTY)
             && self.marks.iter().all(|&mark| mark == 0)
-            && self.slots().iter().all(|slot| slot.totals == Totals::EMPTY)
+            && self.slots().iter().all(|slot| slot.totals() == Totals::EMPTY)
             && self.counters.iter().all(|&count| count == 0)
     }
 
@@ -198,7 +203,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
     pub fn feature(&self, index: usize) -> Option<Feature<'_>> {
         let slot = self.slots().get(index)?;
         let counts = self.counters.get(slot.range())?;
-        Some(Feature { kind: slot.kind, counts, totals: slot.totals })
+        Some(Feature { kind: slot.kind, counts, totals: slot.totals() })
     }
 
     /// All features, in the order of the artifact's baseline.
@@ -259,7 +264,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
         let Some(slot) = self.features.get_mut(..len).and_then(|slots| slots.get_mut(feature)) else {
             return false;
         };
-        slot.totals.add(totals, &mut self.saturated);
+        slot.add(totals, &mut self.saturated);
         true
     }
 
@@ -303,7 +308,7 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
             *mark = (*mark).max(*other);
         }
         for (slot, other) in self.features.iter_mut().zip(&other.features) {
-            slot.totals.add(&other.totals, saturated);
+            slot.add(&other.totals(), saturated);
         }
         add_all(&mut self.counters, &other.counters, saturated);
         Ok(())
@@ -312,23 +317,22 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
     /// Whether [`Window::merge`] would succeed and no counter reach its end.
     pub fn fits(&self, other: &Self) -> bool {
         let all = |a: &[u32], b: &[u32]| a.iter().zip(b).all(|(a, b)| counter::fits(*a, *b));
-        let missing = |slot: &Slot| slot.totals.missing;
         self.check(other).is_ok()
             && counter::fits(self.period.duration_ms, other.period.duration_ms)
             && counter::fits(self.inferences, other.inferences)
             && all(&self.failures, &other.failures)
             && all(&self.latency.counts, &other.latency.counts)
             && self.gauges.iter().zip(&other.gauges).all(|(a, b)| counter::fits(a.n, b.n))
-            && self.slots().iter().zip(other.slots()).all(|(a, b)| counter::fits(missing(a), missing(b)))
+            && self.slots().iter().zip(other.slots()).all(|(a, b)| counter::fits(a.missing, b.missing))
             && all(&self.counters, &other.counters)
     }
 
-    /// A feature's counters, its totals, and the window's sign of saturation.
-    pub(crate) fn parts(&mut self, feature: usize) -> Option<(&mut [u32], &mut Totals, &mut bool)> {
+    /// A feature's counters, the place of its totals, and the window's sign of saturation.
+    pub(crate) fn parts(&mut self, feature: usize) -> Option<(&mut [u32], &mut Slot, &mut bool)> {
         let len = self.feature_count();
         let slot = self.features.get_mut(..len)?.get_mut(feature)?;
         let counters = self.counters.get_mut(slot.range())?;
-        Some((counters, &mut slot.totals, &mut self.saturated))
+        Some((counters, slot, &mut self.saturated))
     }
 
     fn check(&self, other: &Self) -> Result<(), MergeError> {
@@ -344,10 +348,45 @@ impl<const FEATURES: usize, const COUNTERS: usize> Window<FEATURES, COUNTERS> {
 }
 
 impl Slot {
+    fn new(kind: FeatureKind, start: u16, len: u16) -> Self {
+        let mut slot = Slot { kind, start, len, missing: 0, min: 0.0, max: 0.0, sum: 0, squares: [0; 2] };
+        slot.set_totals(&Totals::EMPTY);
+        slot
+    }
+
+    fn totals(&self) -> Totals {
+        let [low, high] = self.squares.map(u128::from);
+        Totals {
+            missing: self.missing,
+            min: self.min,
+            max: self.max,
+            sum: self.sum,
+            squares: low | high << 64,
+        }
+    }
+
+    fn set_totals(&mut self, totals: &Totals) {
+        let Totals { missing, min, max, sum, squares } = *totals;
+        (self.missing, self.min, self.max, self.sum) = (missing, min, max, sum);
+        self.squares = [squares as u64, (squares >> 64) as u64];
+    }
+
+    pub(crate) fn add(&mut self, totals: &Totals, saturated: &mut bool) {
+        let mut sum = self.totals();
+        sum.add(totals, saturated);
+        self.set_totals(&sum);
+    }
+
     fn range(&self) -> core::ops::Range<usize> {
         let start = usize::from(self.start);
         start..start + usize::from(self.len)
     }
+}
+
+/// Bytes of RAM of a window for this many features and counters, on every processor.
+pub const fn window_bytes(features: usize, counters: usize) -> usize {
+    (size_of::<Window<0, 0>>() + features * size_of::<Slot>() + counters * size_of::<u32>())
+        .next_multiple_of(8)
 }
 
 impl Period {

@@ -34,8 +34,8 @@ pub struct Choice {
 
 /// What is monitored of a tensor.
 ///
-/// Without a choice, a tensor of up to 16 elements is monitored element by element and a larger one by the
-/// distribution of its values; an output whose values are shares that sum to 1 is a classifier's, and monitored by
+/// Without a choice, a tensor of up to 16 elements is monitored element by element, a larger one and one of a streaming
+/// model by the distribution of its values; an output whose values are shares that sum to 1 is a classifier's, and monitored by
 /// its class and its confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -118,7 +118,9 @@ fn default(data: &Data<'_>, source: Source) -> Vec<What> {
     if matches!(source, Source::Output(_)) && is_classifier(&tensor, bytes) {
         return vec![What::Class, What::Confidence];
     }
-    vec![if elements <= MOST_SINGLE { What::Elements } else { What::Values }]
+    // The frames of a stream are many, and their elements alike.
+    let streaming = data.artifact.states().len() > 0;
+    vec![if elements <= MOST_SINGLE && !streaming { What::Elements } else { What::Values }]
 }
 
 /// Whether the values of every run are shares that sum to 1.

@@ -5,6 +5,8 @@
 
 mod choose;
 mod edges;
+#[cfg(test)]
+mod fidelity;
 
 use dunlin_artifact::baseline::{Category, Part, Source};
 use dunlin_artifact::writer::{Baseline, Bins, Feature, with_baseline};
@@ -57,8 +59,8 @@ pub enum ApplicationValues {
     Real(Vec<f32>),
     /// Categories that are integers.
     Integer(Vec<i64>),
-    /// Categories that are strings.
-    Text(Vec<String>),
+    /// Categories that are strings; `None` is missing.
+    Text(Vec<Option<String>>),
 }
 
 /// What one feature takes, before its bins are known.
@@ -263,7 +265,10 @@ fn count(
                 monitor.observe_category(index, Category::Integer(value));
             }),
             ApplicationValues::Text(values) => values.iter().for_each(|value| {
-                monitor.observe_category(index, Category::Text(value));
+                match value {
+                    Some(text) => monitor.observe_category(index, Category::Text(text)),
+                    None => monitor.observe_missing(index),
+                };
             }),
         }
     }
@@ -298,7 +303,7 @@ fn application_feature(feature: &ApplicationFeature) -> Feature {
             categories(values.iter().map(|&value| Category::Integer(value).hash()))
         }
         ApplicationValues::Text(values) => {
-            categories(values.iter().map(|value| Category::Text(value).hash()))
+            categories(values.iter().flatten().map(|text| Category::Text(text).hash()))
         }
     };
     let (source, part) = (Source::Application, Part::Element(0));
