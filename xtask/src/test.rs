@@ -232,7 +232,14 @@ fn reference_models(project: &Project) -> Row {
 
 fn no_std(project: &Project) -> Result<String> {
     let mut arguments = vec!["build", "--no-default-features"];
-    for package in ["dunlin-artifact", "dunlin-kernels", "dunlin-runtime"] {
+    for package in [
+        "dunlin-artifact",
+        "dunlin-kernels",
+        "dunlin-runtime",
+        "dunlin-monitor",
+        "dunlin-protocol",
+        "dunlin-agent",
+    ] {
         arguments.extend(["--package", package]);
     }
     for target in BARE_METAL {
