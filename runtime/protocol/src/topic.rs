@@ -183,17 +183,23 @@ pub enum Topic<'a> {
 impl<'a> Topic<'a> {
     /// Takes a topic apart; `None` for topics that are not part of the protocol.
     pub fn parse(topic: &'a str) -> Option<Self> {
-        let mut levels = topic.strip_prefix("d/")?.split('/');
-        let device = DeviceId::new(levels.next()?).ok()?;
-        let direction = levels.next()?;
-        let level = levels.next()?;
-        if levels.next().is_some() {
+        let (root, rest) = split_level(topic)?;
+        let (device, rest) = split_level(rest)?;
+        let (direction, level) = split_level(rest)?;
+        if root != "d" {
             return None;
         }
+        let device = DeviceId::new(device).ok()?;
         match direction {
             "up" => Some(Self::Up { device, kind: UpKind::from_level(level)? }),
             "down" => Some(Self::Down { device, kind: DownKind::from_level(level)? }),
             _ => None,
         }
     }
+}
+
+/// The first level and what follows. (`str::split_once` contains code that can panic.)
+fn split_level(topic: &str) -> Option<(&str, &str)> {
+    let slash = topic.bytes().position(|byte| byte == b'/')?;
+    Some((topic.get(..slash)?, topic.get(slash + 1..)?))
 }

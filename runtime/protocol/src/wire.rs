@@ -197,7 +197,13 @@ impl<'b> Writer<'b> {
         if extra > 0 {
             let part = self.out.get_mut(start..).and_then(|out| out.get_mut(..1 + len + extra));
             let part = part.ok_or(EncodeError::Full { field })?;
-            part.rotate_right(extra);
+            // From its end on, as the places overlap. `copy_within` would do, but can panic.
+            for from in (1..=len).rev() {
+                let byte = part.get(from).copied().unwrap_or_default();
+                if let Some(to) = part.get_mut(from + extra) {
+                    *to = byte;
+                }
+            }
         }
         self.len = start;
         self.put(field, &prefix)?;

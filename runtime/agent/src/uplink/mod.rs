@@ -181,7 +181,22 @@ pub enum Action {
 }
 
 /// What one step asks for, to be performed in this order.
-pub type Actions = Vec<Action, MAX_ACTIONS>;
+// Not `heapless::Vec` itself: its owning iterator contains code that can panic, which firmware refuses.
+#[derive(Clone, Debug, Default)]
+pub struct Actions {
+    list: Vec<Action, MAX_ACTIONS>,
+    taken: usize,
+}
+
+impl Iterator for Actions {
+    type Item = Action;
+
+    fn next(&mut self) -> Option<Action> {
+        let action = self.list.get(self.taken).copied()?;
+        self.taken += 1;
+        Some(action)
+    }
+}
 
 /// Most messages that one step sends; the rest follows in the next step, at once.
 const MAX_SENDS: usize = 8;
@@ -315,7 +330,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
     /// `now_ms` is the monotonic clock in milliseconds, from any beginning; a value below that of the step before
     /// counts as no time passed. `random` is used for jitter only; all 32 bits should be random.
     pub fn step(&mut self, event: Event, now_ms: u64, random: u32) -> Actions {
-        let mut actions = Actions::new();
+        let mut actions = Actions::default();
         self.note(event, now_ms, random, &mut actions);
         self.drive(now_ms, random, &mut actions);
         actions
@@ -586,5 +601,5 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
 
 /// There is room for every action of a step, see [`MAX_ACTIONS`].
 fn act(actions: &mut Actions, action: Action) {
-    let _ = actions.push(action);
+    let _ = actions.list.push(action);
 }

@@ -314,11 +314,11 @@ impl World {
                 self.grant(device, wishes);
             }
             Happening::Cut { device, silently } => self.cut(device, silently),
-            Happening::PingTimeout { device, connection } => {
-                if self.connections[device] == Some((connection, false)) {
-                    self.connections[device] = None;
-                    self.step(device, Event::Down(DownCause::Network));
-                }
+            Happening::PingTimeout { device, connection }
+                if self.connections[device] == Some((connection, false)) =>
+            {
+                self.connections[device] = None;
+                self.step(device, Event::Down(DownCause::Network));
             }
             Happening::Restart { device } => {
                 self.connections[device] = None;
