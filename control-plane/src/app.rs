@@ -46,6 +46,8 @@ pub struct Parts {
     pub http: HttpState,
     /// Tokens of late.
     pub access: Access,
+    /// When the process started.
+    pub started_us: i64,
     /// This process' name among others: the holder of its leases.
     pub process: String,
 }
@@ -55,6 +57,7 @@ impl App {
     pub fn new(config: Config, db: Db, clock: Arc<dyn Clock>, artifacts: Arc<dyn ObjectStore>) -> Self {
         let ids = Ids::new(Arc::clone(&clock));
         App(Arc::new(Parts {
+            started_us: clock.now_us(),
             process: ids.next(),
             http: HttpState::new(&config),
             config,

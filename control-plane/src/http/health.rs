@@ -12,10 +12,17 @@ use super::extract::Json;
 use super::problem::Problem;
 use crate::access::{Action, Caller, Resource, authorize};
 use crate::app::App;
+use crate::db::Dialect;
+use crate::time::Timestamp;
 
 /// The routes outside of the API.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+}
+
+/// The routes inside of the API.
+pub(super) fn api_router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(status))
 }
 
 /// A sign of life.
@@ -46,6 +53,43 @@ async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     }
     app.db.ping().await?;
     Ok(Json(Health { status: "ok" }))
+}
+
+/// What a server process is and does now.
+#[derive(Debug, Serialize, ToSchema)]
+struct Status {
+    /// The program's version.
+    version: &'static str,
+    /// The process' id among others, as in leases.
+    process: String,
+    /// When the process started.
+    started: Timestamp,
+    /// The process' time.
+    now: Timestamp,
+    /// `sqlite` or `postgres`.
+    database: &'static str,
+    /// `embedded` or `external`.
+    broker: &'static str,
+    /// Devices connected to this process; an external broker's are not seen here.
+    devices_connected: u64,
+}
+
+/// Says what the process that answers is and does now.
+#[utoipa::path(get, path = "/status", operation_id = "status", tag = "health", responses((status = 200, body = Status)))]
+async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, Problem> {
+    authorize(&caller, Action::Read, Resource::Listing)?;
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        process: app.process.clone(),
+        started: Timestamp(app.started_us),
+        now: Timestamp(app.clock.now_us()),
+        database: match app.db.dialect() {
+            Dialect::Sqlite => "sqlite",
+            Dialect::Postgres => "postgres",
+        },
+        broker: if app.config.broker_url.is_some() { "external" } else { "embedded" },
+        devices_connected: app.bus().map_or(0, |bus| bus.connected() as u64),
+    }))
 }
 
 /// Numbers for Prometheus, in OpenMetrics' text format. Give the scraper a token with the role viewer.

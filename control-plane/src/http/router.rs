@@ -19,7 +19,7 @@ use crate::limits;
 
 /// The routes of all domains, without what stands around them.
 fn domains() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(crate::access::router()).merge(sse::router())
+    OpenApiRouter::new().merge(crate::access::router()).merge(sse::router()).merge(health::api_router())
 }
 
 /// The API's description.
