@@ -24,14 +24,23 @@ impl DbError {
         self.kind() == Some(ErrorKind::ForeignKeyViolation)
     }
 
-    /// Whether the database could not be reached in time: the same request may succeed later.
+    /// Whether the database could not be reached in time, or cannot write now (disk full, read-only after a fail-over):
+    /// the same request may succeed later, and had no effect this time.
     pub fn is_unavailable(&self) -> bool {
         match self {
             DbError::Sqlx(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
-            // PostgreSQL: connection exceptions, too many connections, shutting down or starting up.
-            DbError::Sqlx(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
-                code.starts_with("08") || ["53300", "57P01", "57P02", "57P03"].contains(&code.as_ref())
-            }),
+            DbError::Sqlx(sqlx::Error::Database(_)) => match self.code() {
+                // I/O error, disk full, the file cannot be opened.
+                Some(Code::Sqlite(code)) => matches!(code, 10 | 13 | 14),
+                // Connection exceptions, insufficient resources (disk, memory, connections), shutting down or starting
+                // up, read-only.
+                Some(Code::Postgres(code)) => {
+                    code.starts_with("08")
+                        || code.starts_with("53")
+                        || ["57P01", "57P02", "57P03", "25006"].contains(&code.as_str())
+                }
+                None => false,
+            },
             DbError::Sqlx(_) | DbError::Url => false,
         }
     }
@@ -39,13 +48,23 @@ impl DbError {
     /// Whether the database gave way to another transaction (deadlock, serialization, busy): the same transaction is
     /// likely to succeed when it is run again, and had no effect this time.
     pub fn is_conflict(&self) -> bool {
-        match self {
-            // PostgreSQL: serialization failure, deadlock. SQLite: busy, busy snapshot.
-            DbError::Sqlx(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| ["40001", "40P01", "5", "517"].contains(&code.as_ref()))
-            }
-            DbError::Sqlx(_) | DbError::Url => false,
+        match self.code() {
+            // Busy, locked.
+            Some(Code::Sqlite(code)) => matches!(code, 5 | 6),
+            // Serialization failure, deadlock, lock not available.
+            Some(Code::Postgres(code)) => ["40001", "40P01", "55P03"].contains(&code.as_str()),
+            None => false,
         }
+    }
+
+    fn code(&self) -> Option<Code> {
+        let DbError::Sqlx(sqlx::Error::Database(error)) = self else { return None };
+        let code = error.code()?;
+        Some(match code.parse::<u32>() {
+            // PostgreSQL's codes have five characters, SQLite's at most four.
+            Ok(number) if code.len() < 5 => Code::Sqlite(number & 0xff),
+            _ => Code::Postgres(code.into_owned()),
+        })
     }
 
     fn kind(&self) -> Option<ErrorKind> {
@@ -54,4 +73,12 @@ impl DbError {
             DbError::Sqlx(_) | DbError::Url => None,
         }
     }
+}
+
+/// A database's own number for what went wrong.
+enum Code {
+    /// SQLite's primary result code: the low byte of the extended one.
+    Sqlite(u32),
+    /// PostgreSQL's five characters (SQLSTATE).
+    Postgres(String),
 }

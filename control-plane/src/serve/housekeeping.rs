@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::app::App;
 use crate::db::lease::Lease;
 use crate::http::idempotency;
@@ -12,25 +14,29 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// Deletes what has expired, in one process at a time, until the process stops.
 pub(super) async fn run(app: App) {
-    let lease = Lease::new("housekeeping", &app.process, PERIOD + limits::LEASE);
+    let lease = Lease::new("housekeeping", &app.process, limits::LEASE);
+    let mut next = Instant::now();
     loop {
-        if let Err(error) = clean(&app, &lease).await {
-            tracing::warn!(%error, "housekeeping failed; it is tried again");
+        // Renewed much more often than there is work, so that another process takes over within seconds.
+        match lease.acquire(&app.db, app.clock.now_us()).await {
+            Ok(true) if Instant::now() >= next => match idempotency::forget_expired(&app).await {
+                Ok(forgotten) => {
+                    tracing::debug!(forgotten, "deleted kept answers whose time is over");
+                    next = Instant::now() + PERIOD;
+                }
+                Err(error) => tracing::warn!(%error, "housekeeping failed; it is tried again"),
+            },
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the lease of housekeeping was not renewed; it is tried again")
+            }
         }
         tokio::select! {
             () = app.shutdown.cancelled() => break,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(limits::LEASE / 3) => {}
         }
     }
     if let Err(error) = lease.release(&app.db).await {
         tracing::debug!(%error, "the lease of housekeeping ends by itself");
     }
-}
-
-async fn clean(app: &App, lease: &Lease) -> Result<(), crate::db::DbError> {
-    if lease.acquire(&app.db, app.clock.now_us()).await? {
-        let forgotten = idempotency::forget_expired(app).await?;
-        tracing::debug!(forgotten, "deleted kept answers whose time is over");
-    }
-    Ok(())
 }
