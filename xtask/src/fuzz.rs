@@ -133,11 +133,42 @@ fn build(project: &Project) -> Result<(PathBuf, &'static str)> {
 }
 
 /// Real inputs to begin with: the repository's small models, one generated model per operator and type where the
-/// oracle has made them, and all inputs that ever failed; models or their artifacts, as the target takes them.
+/// oracle has made them, the released messages of the protocol, and all inputs that ever failed; each target gets what
+/// it takes.
 fn seeds(project: &Project, compiler: &Compiler, target: &str, folder: &Path) -> Result<Vec<PathBuf>> {
     let shell = &project.shell;
     shell.remove_path(folder)?;
     shell.create_dir(folder)?;
+    match target {
+        "protocol" => write_messages(project, folder)?,
+        // Its inputs are made-up events: nothing in the repository looks like them.
+        "uplink" => {}
+        _ => write_models(project, compiler, target, folder)?,
+    }
+    let failed = project.root.join("fuzz/regressions").join(target);
+    Ok([folder.to_owned(), failed].into_iter().filter(|folder| folder.is_dir()).collect())
+}
+
+/// The bytes of all released messages.
+fn write_messages(project: &Project, folder: &Path) -> Result<()> {
+    for version in project.shell.read_dir("runtime/protocol/released")? {
+        for file in project.shell.read_dir(&version)? {
+            let text = project.shell.read_file(&file)?;
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let digits: String = lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
+            let bytes =
+                (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok());
+            let bytes = bytes.collect::<Option<Vec<u8>>>();
+            let bytes = bytes.with_context(|| format!("{} is not hexadecimal", file.display()))?;
+            project.shell.write_file(folder.join(file.file_stem().unwrap_or_default()), bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Models or their artifacts, as the target takes them.
+fn write_models(project: &Project, compiler: &Compiler, target: &str, folder: &Path) -> Result<()> {
+    let shell = &project.shell;
     let generated = shell.read_dir(oracle_cases(project)).unwrap_or_default();
     let first_cases = generated.into_iter().filter(|file| file.to_string_lossy().ends_with("_0.tflite"));
     let own = models::list(project)?.into_iter().map(|model| model.file);
@@ -150,8 +181,7 @@ fn seeds(project: &Project, compiler: &Compiler, target: &str, folder: &Path) ->
             _ => drop(compiler.compile_file(&model, &folder.join(name))),
         }
     }
-    let failed = project.root.join("fuzz/regressions").join(target);
-    Ok([folder.to_owned(), failed].into_iter().filter(|folder| folder.is_dir()).collect())
+    Ok(())
 }
 
 fn start(project: &Project, program: &Path, folder: &Path, seeds: &[PathBuf], seconds: u64) -> Result<Child> {

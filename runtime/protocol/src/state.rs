@@ -5,8 +5,11 @@ use crate::list::Item;
 use crate::wire::{Reader, Writer};
 use crate::{DecodeError, EncodeError, List, Pair};
 
-/// `up/state`: the device's actual state. Sent after every connect and whenever something in it changes; a later
-/// one (higher sequence number of the boot that was seen last) replaces an earlier one as a whole.
+/// `up/state`: the device's actual state, as a whole. Sent after every connect and whenever something in it changes.
+///
+/// Messages may be reordered, and those of an earlier boot may come after those of a later one. So a server takes
+/// the time of arrival minus [`crate::Envelope::age_s`] as the time of a state, and keeps the state it has when that
+/// is later, or when the age of the new one is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct State<'a> {
     /// Version of the agent or firmware, at most [`MAX_NAME`] bytes.

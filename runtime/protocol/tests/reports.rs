@@ -57,16 +57,27 @@ fn totals(kind: FeatureKind) -> impl Strategy<Value = Totals> {
     })
 }
 
+fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+    prop::collection::vec(shape(), 0..FEATURES)
+}
+
 fn window() -> impl Strategy<Value = TestWindow> {
-    let features = prop::collection::vec(shape(), 0..FEATURES).prop_flat_map(|shapes| {
-        shapes
-            .into_iter()
-            .map(|shape| {
-                let counts = prop::collection::vec(count(), usize::from(shape.counters));
-                (Just(shape), prop_oneof![totals(shape.kind), Just(Totals::EMPTY)], counts)
-            })
-            .collect::<Vec<_>>()
-    });
+    shapes().prop_flat_map(window_with)
+}
+
+/// Two windows of one layout.
+fn windows() -> impl Strategy<Value = (TestWindow, TestWindow)> {
+    shapes().prop_flat_map(|shapes| (window_with(shapes.clone()), window_with(shapes)))
+}
+
+fn window_with(shapes: Vec<Shape>) -> impl Strategy<Value = TestWindow> {
+    let features: Vec<_> = shapes
+        .into_iter()
+        .map(|shape| {
+            let counts = prop::collection::vec(count(), usize::from(shape.counters));
+            (Just(shape), prop_oneof![totals(shape.kind), Just(Totals::EMPTY)], counts)
+        })
+        .collect();
     let general = (any::<u64>(), any::<u32>(), any::<u32>(), count(), any::<bool>());
     let failures = prop::collection::vec(count(), Failure::ALL.len());
     let latency = (prop::collection::vec(count(), Latency::BUCKETS), 0_u64..1 << 56, any::<u32>());
@@ -138,19 +149,13 @@ proptest! {
     }
 
     #[test]
-    fn reports_of_several_windows_add_like_the_windows(a in window(), mut b in window(), budget in 256_usize..2048) {
-        // The second window gets the layout of the first.
-        let layout: Vec<Shape> = a.layout().collect();
-        let mut same = TestWindow::new(MODEL, layout).unwrap();
-        for body in bodies("s", &b, 4000).unwrap() {
-            let _ = Report::decode(&body).unwrap().add_to(&mut same);
-        }
-        b = same;
-        let (mut of_a, of_b) = (bodies("s", &a, budget).unwrap(), bodies("s", &b, budget).unwrap());
-        of_a.extend(of_b);
+    fn reports_of_several_windows_add_like_the_windows(windows in windows(), budget in MIN_REPORT_BUDGET..2048) {
+        let (a, b) = windows;
+        let mut all = bodies("s", &a, budget).unwrap();
+        all.extend(bodies("s", &b, budget).unwrap());
         let mut sum = a.clone();
         sum.merge(&b).unwrap();
-        prop_assert_eq!(merged(&a, &of_a), sum);
+        prop_assert_eq!(merged(&a, &all), sum);
     }
 
     #[test]

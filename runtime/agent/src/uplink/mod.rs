@@ -55,7 +55,7 @@ mod settings;
 pub use outbox::MessageKey;
 pub use settings::Settings;
 
-use dunlin_protocol::{Ack, Envelope, EventKind, UpKind};
+use dunlin_protocol::{Ack, Envelope, EventKind, UpKind, limits::WINDOW};
 use heapless::Vec;
 
 use outbox::Outbox;
@@ -294,10 +294,11 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
         }
     }
 
-    /// Takes note of a message of an earlier boot that was found in storage. `false` when the outbox is full (or
-    /// knows the message already): try again after acks have come.
+    /// Takes note of a message of an earlier boot that was found in storage. `false` when the message is known
+    /// already, or there is no room for it now (the outbox is full, or an [`Action::Admit`] is not answered yet): try
+    /// again after acks have come.
     pub fn recover(&mut self, key: MessageKey, kind: UpKind) -> bool {
-        self.outbox.recover(key, kind)
+        !self.admitting && self.outbox.recover(key, kind)
     }
 
     /// Sets the generation of the desired state that was found in storage, so that an older one is not applied.
@@ -346,8 +347,11 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             Link::Online { .. } if self.more => Some(0),
             Link::Online { .. } => {
                 let again = self.outbox.entries().filter_map(|entry| entry.sent_ms).min();
-                let again = again.filter(|_| !self.blocked).map(|sent_ms| sent_ms + self.ack_timeout_ms());
-                let silent = self.silent_since_ms.map(|since_ms| since_ms + 2 * self.ack_timeout_ms());
+                let again = again
+                    .filter(|_| !self.blocked)
+                    .map(|sent_ms| sent_ms.saturating_add(self.ack_timeout_ms()));
+                let silent =
+                    self.silent_since_ms.map(|since_ms| since_ms.saturating_add(2 * self.ack_timeout_ms()));
                 let admit = self.wants_to_admit().then_some(self.report_due_ms);
                 [again, silent, admit].into_iter().flatten().min()
             }
@@ -540,11 +544,16 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             if !due {
                 continue;
             }
+            let envelope = self.outbox.envelope(&entry, now_ms);
+            // Damaged storage may hold numbers that lie too far apart: the higher ones wait for the lower ones.
+            if envelope.seq - envelope.oldest >= WINDOW {
+                continue;
+            }
             if sends == MAX_SENDS {
                 self.more = true;
                 break;
             }
-            act(actions, Action::Send { kind: entry.kind, envelope: self.outbox.envelope(&entry, now_ms) });
+            act(actions, Action::Send { kind: entry.kind, envelope });
             in_flight += usize::from(entry.sent_ms.is_none());
             sends += 1;
             self.counters.sent += 1;

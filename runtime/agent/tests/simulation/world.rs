@@ -276,13 +276,11 @@ impl World {
                     self.step(device, Event::Tick);
                 }
             }
-            Happening::CloseWindow { device } => {
-                if self.has_faults() {
-                    let wishes = self.devices[device].close_window(self.now_ms, &mut self.random);
-                    self.grant(device, wishes);
-                    let next_ms = self.now_ms + 200 + self.random.below(6_000);
-                    self.at(next_ms, Happening::CloseWindow { device });
-                }
+            Happening::CloseWindow { device } if self.has_faults() => {
+                let wishes = self.devices[device].close_window(self.now_ms, &mut self.random);
+                self.grant(device, wishes);
+                let next_ms = self.now_ms + 200 + self.random.below(6_000);
+                self.at(next_ms, Happening::CloseWindow { device });
             }
             Happening::Connected { device, connection } if self.is_open(device, connection) => {
                 self.step(device, Event::Connected);
