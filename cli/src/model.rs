@@ -57,6 +57,11 @@ impl ModelFile {
         ModelFile { path: path.to_owned(), bytes: AlignedBytes::new(bytes) }
     }
 
+    /// The file's bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
     /// Validates the artifact's structure.
     pub(crate) fn parse(&self) -> Result<Model<'_>, Failure> {
         let artifact = Artifact::parse(self.bytes.as_slice()).map_err(|error| self.refuse(error))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dunlin_artifact::DType;
-use dunlin_runtime::Session;
+use dunlin_runtime::{RunError, Session};
 use indicatif::ProgressBar;
 
 use crate::array::{Array, Element};
@@ -197,6 +197,17 @@ impl Samples {
         }
     }
 
+    /// Prepares one run: resets the state where a run begins anew, and writes the inputs.
+    pub(crate) fn fill(&self, run: usize, session: &mut Session<'_, '_>) -> Result<(), RunError> {
+        if self.layout != Layout::Sequences || run.is_multiple_of(self.steps) {
+            session.reset();
+        }
+        for (index, feed) in self.feeds.iter().enumerate() {
+            feed.fill(run, session.input_bytes_mut(index)?);
+        }
+        Ok(())
+    }
+
     /// Runs the model on everything and hands each run's number, its session and its duration to `each`.
     pub(crate) fn run(
         &self,
@@ -207,12 +218,7 @@ impl Samples {
     ) -> Result<(), Failure> {
         let failed = |error| model.run_failure(error);
         for run in 0..self.runs() {
-            if self.layout != Layout::Sequences || run.is_multiple_of(self.steps) {
-                session.reset();
-            }
-            for (index, feed) in self.feeds.iter().enumerate() {
-                feed.fill(run, session.input_bytes_mut(index).map_err(failed)?);
-            }
+            self.fill(run, session).map_err(failed)?;
             let start = Instant::now();
             session.run().map_err(failed)?;
             let duration = start.elapsed();

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod agent;
 mod bench;
 mod compile;
 mod eval;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Ops(ops::Args),
     Serve(serve::Args),
+    Agent(agent::Args),
 }
 
 impl Command {
@@ -39,6 +41,7 @@ impl Command {
             Command::Verify(args) => verify::run(args),
             Command::Ops(args) => ops::run(args),
             Command::Serve(args) => serve::run(args, json),
+            Command::Agent(args) => agent::run(args, json),
         }
     }
 }

@@ -23,6 +23,9 @@ pub struct Enrolment {
     pub claim: String,
     /// The id that the operator wants for the device; the server chooses one otherwise.
     pub device: Option<String>,
+    /// The hardware's serial number: the same hardware with the same claim becomes the same device again, so that an
+    /// answer may get lost. See [`crate::identity::serial`].
+    pub serial: Option<String>,
     /// Hardware class, such as `raspberry-pi-4`.
     pub hardware: String,
     /// Facts about the device.
@@ -81,6 +84,8 @@ struct Request<'a> {
     claim: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<&'a str>,
     hardware: &'a str,
     attributes: &'a BTreeMap<String, String>,
     /// PEM; answered with a certificate by a server whose broker speaks TLS.
@@ -107,6 +112,19 @@ struct Problem {
     detail: Option<String>,
 }
 
+/// [`enrol`] for a caller without a runtime. Not to be called in a task.
+///
+/// # Errors
+/// As [`enrol`].
+pub fn enrol_blocking(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
+    let unreachable = |error: std::io::Error| EnrolError::Unreachable {
+        server: enrolment.server.clone(),
+        error: error.to_string(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+    runtime.block_on(enrol(enrolment))
+}
+
 /// Exchanges the claim for an identity. The private key is made here and stays here. The caller saves the identity.
 ///
 /// # Errors
@@ -131,6 +149,7 @@ pub async fn enrol(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
     let request = Request {
         claim: &enrolment.claim,
         device: enrolment.device.as_deref(),
+        serial: enrolment.serial.as_deref(),
         hardware: &enrolment.hardware,
         attributes: &enrolment.attributes,
         csr: &key.csr,

@@ -248,6 +248,27 @@ impl Identity {
     }
 }
 
+/// A serial number for hardware that has none: random, made once for a state folder.
+///
+/// # Errors
+/// [`IdentityError::File`] names the file.
+pub fn serial(folder: &Path) -> Result<String, IdentityError> {
+    let path = folder.join("serial");
+    let file = |error| IdentityError::File { path: path.clone(), error };
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file(error)),
+    }
+    let random = getrandom::u64().map_err(|error| file(io::Error::other(error.to_string())))?;
+    let serial = format!("{random:016x}");
+    files::create_private_dir(folder)
+        .and_then(|()| files::replace_private(&path, serial.as_bytes()))
+        .map_err(file)?;
+    Ok(serial)
+}
+
 /// A certificate in DER as PEM.
 pub(crate) fn to_pem(der: &[u8]) -> String {
     use base64::Engine as _;
@@ -316,6 +337,14 @@ mod tests {
             let mode = std::fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn a_serial_number_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = serial(&folder.path().join("new")).unwrap();
+        assert_eq!(serial(&folder.path().join("new")).unwrap(), first);
+        assert_ne!(serial(folder.path()).unwrap(), first);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub use dunlin_monitor::{Failure, GaugeKind, Mark, Schedule};
 #[cfg(feature = "std")]
 pub use dunlin_protocol::EventKind;
 #[cfg(feature = "std")]
-pub use enroll::{EnrolError, Enrolment, enrol};
+pub use enroll::{EnrolError, Enrolment, enrol, enrol_blocking};
 #[cfg(feature = "std")]
 pub use identity::{Credential, Endpoint, Identity, IdentityError};
 #[cfg(feature = "std")]
