@@ -33,6 +33,8 @@ pub struct Settings {
     pub limits: QueueLimits,
     /// Time between signs of life on an idle connection.
     pub keep_alive: Duration,
+    /// Times and bounds of the connection.
+    pub uplink: crate::uplink::Settings,
     /// Whether temperature and battery are read from the system.
     pub health: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Settings {
             budget: limits::REPORT_BUDGET,
             limits: QueueLimits::default(),
             keep_alive: Duration::from_secs(30),
+            uplink: crate::uplink::Settings::default(),
             health: true,
         }
     }

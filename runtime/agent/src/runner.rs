@@ -14,7 +14,7 @@ use crate::gauges::Health;
 use crate::identity::Identity;
 use crate::queue::{Body, Item, Recovered};
 use crate::transport::{DownReason, Signal, Transport};
-use crate::uplink::{Action, DownCause, Event, MessageKey, Settings, Uplink};
+use crate::uplink::{Action, DownCause, Event, MessageKey, Uplink};
 
 /// Numbered messages over all boots.
 const OUTBOX: usize = 128;
@@ -41,13 +41,15 @@ pub(crate) struct Runner<T> {
     clock_offset_s: Option<u64>,
     clock_at_ms: u64,
     acknowledged: u64,
+    /// Merged items that the state machine has been told of.
+    merged: u64,
 }
 
 impl<T: Transport> Runner<T> {
     pub(crate) fn new(shared: Arc<Shared>, identity: Identity, transport: T, recovered: Recovered) -> Self {
         let boot = lock(&shared.queue).boot();
         let runner = Runner {
-            uplink: Uplink::new(Settings::default(), boot),
+            uplink: Uplink::new(shared.settings.uplink, boot),
             shared,
             identity,
             transport,
@@ -57,6 +59,7 @@ impl<T: Transport> Runner<T> {
             clock_offset_s: None,
             clock_at_ms: 0,
             acknowledged: 0,
+            merged: 0,
         };
         let left = recovered.items + recovered.messages;
         if left > 0 {
@@ -160,8 +163,13 @@ impl<T: Transport> Runner<T> {
             at(now_ms + 1000);
         }
         let waiting = Event::Waiting { items: items(queue.len().0), urgent: queue.urgent() };
+        let merged = queue.merged() - self.merged;
         drop(queue);
         self.step(waiting);
+        if merged > 0 {
+            self.merged += merged;
+            self.step(Event::Merged { times: u32::try_from(merged).unwrap_or(u32::MAX) });
+        }
         self.renew(now_ms);
         self.publish_status();
         if let Some(wake_ms) = self.uplink.wake_at_ms() {
