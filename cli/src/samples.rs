@@ -198,7 +198,7 @@ impl Samples {
     }
 
     /// Prepares one run: resets the state where a run begins anew, and writes the inputs.
-    pub(crate) fn fill(&self, run: usize, session: &mut Session<'_, '_>) -> Result<(), RunError> {
+    pub(crate) fn prepare(&self, run: usize, session: &mut Session<'_, '_>) -> Result<(), RunError> {
         if self.layout != Layout::Sequences || run.is_multiple_of(self.steps) {
             session.reset();
         }
@@ -218,7 +218,7 @@ impl Samples {
     ) -> Result<(), Failure> {
         let failed = |error| model.run_failure(error);
         for run in 0..self.runs() {
-            self.fill(run, session).map_err(failed)?;
+            self.prepare(run, session).map_err(failed)?;
             let start = Instant::now();
             session.run().map_err(failed)?;
             let duration = start.elapsed();

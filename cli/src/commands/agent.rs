@@ -217,7 +217,7 @@ impl Task<'_> {
     fn infer_one(&self, sample: usize, session: &mut Session<'_, '_>) -> Result<(), (Kind, String)> {
         let input = |error| (Kind::Input, format!("sample {sample}: {error}"));
         let failed = |error| (Kind::Run, format!("sample {sample}: {error}"));
-        self.samples.fill(sample, session).map_err(input)?;
+        self.samples.prepare(sample, session).map_err(input)?;
         for index in 0..self.model.inputs.len() {
             self.slot.input(index, session.input_bytes_mut(index).map_err(input)?);
         }
