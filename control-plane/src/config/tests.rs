@@ -156,3 +156,31 @@ fn the_defaults() {
     let expected = include_str!("defaults.txt");
     assert_eq!(lines.join("\n"), expected.trim_end());
 }
+
+/// The table of settings as a page; it is rewritten when the variable `UPDATE_DOCS` is set.
+#[test]
+fn the_page_of_settings_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("SETTINGS.md");
+    let mut page = "# Settings of `dunlin serve`\n\n\
+        A flag wins over an environment variable, that over the configuration file (`--config FILE`, TOML), that over the \
+        default. The key `http.listen` is `listen` in the table `[http]` of the file. `dunlin serve --print-config` shows \
+        the effective values and where each comes from.\n\n\
+        | key | variable | flag | default | meaning |\n| --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for setting in SETTINGS {
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        page += &format!(
+            "| `{}` | `{}` | `--{} {}` | {default} | {} |\n",
+            setting.key,
+            setting.variable(),
+            setting.flag(),
+            setting.kind.replace('|', "\\|"),
+            setting.doc.trim()
+        );
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).expect("written");
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), page, "run the test with UPDATE_DOCS=1");
+}

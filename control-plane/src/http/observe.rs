@@ -71,7 +71,7 @@ fn as_problem(response: Response<Body>, id: &RequestId) -> Response<Body> {
         Some(problem) => problem.clone(),
         None => bare(status),
     };
-    problem.request_id = Some(id.0.clone());
+    problem.request_id = Some(id.0.as_str().into());
     let mut answer = problem.into_response();
     // What else the answer says stays: Allow, Retry-After, whether it was kept.
     for (name, value) in response.headers() {

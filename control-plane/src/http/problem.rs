@@ -13,10 +13,11 @@ use crate::db::DbError;
 pub struct Problem {
     /// The kind of problem, a URI reference that never changes: `/problems/not-found`.
     #[serde(rename = "type")]
-    #[schema(example = "/problems/not-found")]
-    pub kind: String,
+    #[schema(value_type = String, example = "/problems/not-found")]
+    pub kind: Box<str>,
     /// The kind in words.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
@@ -27,7 +28,8 @@ pub struct Problem {
     pub field: Option<String>,
     /// The request's id, to be found in the logs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub request_id: Option<Box<str>>,
     /// Seconds to wait before the next attempt; sent as the header `Retry-After`.
     #[serde(skip)]
     pub retry_after_s: Option<u64>,
@@ -36,8 +38,8 @@ pub struct Problem {
 impl Problem {
     fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         Problem {
-            kind: format!("/problems/{kind}"),
-            title: title.to_owned(),
+            kind: format!("/problems/{kind}").into(),
+            title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
