@@ -45,7 +45,7 @@
 //! - At most [`dunlin_protocol::limits::WINDOW`] messages of a boot are outstanding, so that the server's
 //!   [`dunlin_protocol::SequenceWindow`] tells every copy apart.
 //! - A half-open connection is noticed by missing acks and replaced. Pauses between attempts grow exponentially, with
-//!   jitter; only an acknowledgement or a connection that lasts makes them short again.
+//!   jitter; only an acknowledgement makes them short again.
 //! - Timers use monotonic time only. A jump of the wall clock ([`Event::ClockSet`]) becomes an event message and
 //!   changes nothing else.
 
@@ -212,8 +212,8 @@ enum Link {
     Paused { until_ms: u64 },
     /// Being made, until the time in milliseconds.
     Connecting { until_ms: u64, accepted: bool },
-    /// Connected and subscribed since the time in milliseconds.
-    Online { since_ms: u64 },
+    /// Connected and subscribed.
+    Online,
     /// [`Event::Stop`].
     Stopped,
 }
@@ -313,7 +313,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
 
     /// Whether there is a connection with a subscription.
     pub fn is_online(&self) -> bool {
-        matches!(self.link, Link::Online { .. })
+        matches!(self.link, Link::Online)
     }
 
     /// Numbered messages that are not acknowledged.
@@ -344,8 +344,8 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             Link::New => Some(0),
             Link::Stopped => None,
             Link::Paused { until_ms } | Link::Connecting { until_ms, .. } => Some(until_ms),
-            Link::Online { .. } if self.more => Some(0),
-            Link::Online { .. } => {
+            Link::Online if self.more => Some(0),
+            Link::Online => {
                 let again = self.outbox.entries().filter_map(|entry| entry.sent_ms).min();
                 let again = again
                     .filter(|_| !self.blocked)
@@ -370,7 +370,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
                     *accepted = true;
                     act(actions, Action::Subscribe);
                 }
-                Link::Online { .. } => {}
+                Link::Online => {}
                 // Too late: it was given up.
                 _ => act(actions, Action::Disconnect),
             },
@@ -436,7 +436,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             }
             Event::ClockSet { by_s } => self.clock_jump_s = self.clock_jump_s.saturating_add(by_s),
             Event::Stop => {
-                if matches!(self.link, Link::Connecting { .. } | Link::Online { .. }) {
+                if matches!(self.link, Link::Connecting { .. } | Link::Online) {
                     act(actions, Action::Disconnect);
                 }
                 self.end_session();
@@ -468,12 +468,12 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
                 act(actions, Action::Disconnect);
                 self.down(DownCause::Network, now_ms, random);
             }
-            Link::Online { .. } if self.is_silent(now_ms) => {
+            Link::Online if self.is_silent(now_ms) => {
                 self.counters.silent = self.counters.silent.saturating_add(1);
                 act(actions, Action::Disconnect);
                 self.down(DownCause::Network, now_ms, random);
             }
-            Link::Online { .. } => {
+            Link::Online => {
                 self.send(now_ms, actions);
                 self.ask_for_messages(actions);
                 self.admit(now_ms, actions);
@@ -489,7 +489,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
 
     fn begin_session(&mut self, now_ms: u64) {
         self.end_session();
-        self.link = Link::Online { since_ms: now_ms };
+        self.link = Link::Online;
         self.report_due_ms = self.report_due_ms.min(now_ms);
         // One that is outstanding still tells the truth, as a change makes a new one.
         self.state_due |= !self.outbox.own_entries().any(|entry| entry.kind == UpKind::State);
@@ -504,16 +504,8 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
     }
 
     fn down(&mut self, cause: DownCause, now_ms: u64, random: u32) {
-        match self.link {
-            Link::Online { since_ms } => {
-                let lasted_ms = now_ms.saturating_sub(since_ms);
-                // One that was given up as dead has not proved anything by lasting.
-                if lasted_ms >= u64::from(self.settings.stable_ms) && !self.is_silent(now_ms) {
-                    self.attempts = 0;
-                }
-            }
-            Link::Connecting { .. } => {}
-            _ => return,
+        if !matches!(self.link, Link::Connecting { .. } | Link::Online) {
+            return;
         }
         let attempts = match cause {
             DownCause::Network => self.attempts,

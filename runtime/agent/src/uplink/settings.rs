@@ -9,14 +9,12 @@ pub struct Settings {
     /// acknowledged for twice as long, the connection counts as dead. Must be longer than the control plane takes
     /// for a commit, and than the slowest link for a message there and back.
     pub ack_timeout_ms: u32,
-    /// The first pause before connecting again, in milliseconds. Each further pause is twice as long; every pause
-    /// is shortened at random by up to a half, so that a fleet does not come back all at once.
+    /// The first pause before connecting again, in milliseconds. Each further pause is twice as long, until something
+    /// is acknowledged: a connection alone proves nothing, as the control plane behind the broker may be down. Every
+    /// pause is shortened at random by up to a half, so that a fleet does not come back all at once.
     pub least_pause_ms: u32,
     /// The longest pause, in milliseconds; also the pause after the broker has refused the device's credential.
     pub longest_pause_ms: u32,
-    /// A connection that has lasted this long makes the next pause short again, in milliseconds; so does every
-    /// acknowledgement.
-    pub stable_ms: u32,
     /// Most messages that are sent and not acknowledged, at most [`Settings::MAX_IN_FLIGHT`]; at least 1.
     pub in_flight: u8,
     /// How often windows are sent while there is a connection, in milliseconds; 0 as soon as they close. The control
@@ -36,7 +34,6 @@ impl Default for Settings {
             ack_timeout_ms: 30_000,
             least_pause_ms: 1_000,
             longest_pause_ms: 300_000,
-            stable_ms: 60_000,
             in_flight: 8,
             report_period_ms: 0,
         }

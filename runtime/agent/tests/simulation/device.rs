@@ -70,7 +70,6 @@ impl Device {
             ack_timeout_ms: 4_000,
             least_pause_ms: 500,
             longest_pause_ms: 20_000,
-            stable_ms: 10_000,
             in_flight: 1 + random.below(16) as u8,
             report_period_ms: if random.chance(30) { 5_000 } else { 0 },
         };

@@ -271,10 +271,10 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Tick { device } => {
-                if self.devices[device].wake_at_ms().is_some_and(|at_ms| at_ms <= self.now_ms) {
-                    self.step(device, Event::Tick);
-                }
+            Happening::Tick { device }
+                if self.devices[device].wake_at_ms().is_some_and(|at_ms| at_ms <= self.now_ms) =>
+            {
+                self.step(device, Event::Tick);
             }
             Happening::CloseWindow { device } if self.has_faults() => {
                 let wishes = self.devices[device].close_window(self.now_ms, &mut self.random);
