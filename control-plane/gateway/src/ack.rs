@@ -1,4 +1,4 @@
-//! Acknowledgements: the token that a handler holds, and the order in which PUBACKs leave.
+//! Acknowledgements: the token that a handler holds, and the order in which they leave.
 
 use crate::link::Link;
 use std::{collections::VecDeque, fmt, sync::Arc};
@@ -42,66 +42,69 @@ impl fmt::Debug for AckToken {
     }
 }
 
-/// The publishes of one connection that have no PUBACK yet, in the order they came. Pure.
-#[derive(Debug, Default)]
-pub(crate) struct AckQueue {
+/// Acknowledgements that must leave in the order of their messages (MQTT 5, 4.6), whatever the order in which the
+/// messages are dealt with. Pure.
+///
+/// ```
+/// let mut order = dunlin_gateway::InOrder::default();
+/// let (first, second) = (order.push("first"), order.push("second"));
+/// order.complete(second);
+/// assert_eq!(order.pop(), None);
+/// order.complete(first);
+/// assert_eq!((order.pop(), order.pop()), (Some("first"), Some("second")));
+/// ```
+#[derive(Debug)]
+pub struct InOrder<T> {
     /// Number of the first entry.
     first: u64,
-    entries: VecDeque<Entry>,
+    /// What to send, and whether it may be.
+    entries: VecDeque<(T, bool)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    packet_id: u16,
-    state: State,
+impl<T> Default for InOrder<T> {
+    fn default() -> InOrder<T> {
+        InOrder { first: 0, entries: VecDeque::new() }
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Ready(Answer),
-}
-
-/// What a PUBACK says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Committed,
-    NotAuthorized,
-}
-
-impl AckQueue {
-    /// Adds a publish that waits for its token; returns its number.
-    pub(crate) fn push(&mut self, packet_id: u16) -> u64 {
-        self.entries.push_back(Entry { packet_id, state: State::Waiting });
+impl<T> InOrder<T> {
+    /// Adds an acknowledgement that must not be sent yet; returns its number.
+    pub fn push(&mut self, acknowledgement: T) -> u64 {
+        self.entries.push_back((acknowledgement, false));
         self.first + self.entries.len() as u64 - 1
     }
 
-    /// Adds a publish whose answer is known; it waits for its turn only.
-    pub(crate) fn push_answer(&mut self, packet_id: u16, answer: Answer) {
-        self.entries.push_back(Entry { packet_id, state: State::Ready(answer) });
+    /// Adds one that waits for its turn only.
+    pub fn push_complete(&mut self, acknowledgement: T) {
+        self.entries.push_back((acknowledgement, true));
     }
 
-    /// The publish with this number is committed.
-    pub(crate) fn complete(&mut self, number: u64) {
+    /// The acknowledgement of this number may be sent. Numbers of those that were taken do nothing.
+    pub fn complete(&mut self, number: u64) {
         let entry = number.checked_sub(self.first).and_then(|index| self.entries.get_mut(index as usize));
-        if let Some(entry) = entry {
-            entry.state = State::Ready(Answer::Committed);
+        if let Some((_, complete)) = entry {
+            *complete = true;
         }
     }
 
-    /// The next PUBACK that may leave.
-    pub(crate) fn pop(&mut self) -> Option<(u16, Answer)> {
-        let Entry { packet_id, state: State::Ready(answer) } = *self.entries.front()? else { return None };
-        self.entries.pop_front();
+    /// The next acknowledgement, if it is its turn.
+    pub fn pop(&mut self) -> Option<T> {
+        let (acknowledgement, _) = self.entries.pop_front_if(|(_, complete)| *complete)?;
         self.first += 1;
         if self.entries.is_empty() {
             self.entries = VecDeque::new(); // An idle connection keeps no memory for it.
         }
-        Some((packet_id, answer))
+        Some(acknowledgement)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many are left.
+    pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 }
 
@@ -112,15 +115,15 @@ mod tests {
 
     #[test]
     fn answers_wait_for_their_turn() {
-        let mut queue = AckQueue::default();
+        let mut queue = InOrder::default();
         let first = queue.push(10);
-        queue.push_answer(11, Answer::NotAuthorized);
+        queue.push_complete(11);
         let third = queue.push(12);
         queue.complete(third);
         assert_eq!(queue.pop(), None);
         queue.complete(first);
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(order, [(10, Answer::Committed), (11, Answer::NotAuthorized), (12, Answer::Committed)]);
+        assert_eq!(order, [10, 11, 12]);
         // Numbers go on; an old one does nothing.
         assert_eq!(queue.push(13), 3);
         queue.complete(first);
@@ -131,12 +134,12 @@ mod tests {
         /// Whatever the order of completion, PUBACKs leave in the order of the publishes, and all leave in the end.
         #[test]
         fn any_order_of_completion(order in Just((0u16..50).collect::<Vec<_>>()).prop_shuffle()) {
-            let mut queue = AckQueue::default();
+            let mut queue = InOrder::default();
             let numbers: Vec<u64> = (0..50).map(|id| queue.push(id + 1)).collect();
             let mut left = Vec::new();
             for index in order {
                 queue.complete(numbers[index as usize]);
-                left.extend(std::iter::from_fn(|| queue.pop()).map(|(id, _)| id));
+                left.extend(std::iter::from_fn(|| queue.pop()));
             }
             prop_assert_eq!(left, (1..=50).collect::<Vec<u16>>());
             prop_assert_eq!(queue.len(), 0);

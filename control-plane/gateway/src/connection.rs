@@ -156,14 +156,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
         let completed = std::mem::take(&mut inbox.completed);
         let request = inbox.request.take();
         let mut moved = !completed.is_empty() || request.is_some();
-        // Anything that exceeds what the device takes stays in the outbox, whose bound drops what is too much.
-        while self.session.may_send() && self.session.output.len() < OUTPUT_HIGH {
-            let Some(waiting) = inbox.outbox.pop() else { break };
-            self.session.send(&waiting.message, waiting.on_subscribe);
-            moved = true;
-        }
-        drop(inbox);
-
         let mut withheld = false;
         for (number, committed) in completed {
             match committed {
@@ -172,6 +164,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
             }
         }
         self.session.acknowledge();
+        // Anything that exceeds what the device takes stays in the outbox, whose bound drops what is too much.
+        while self.session.may_send() && self.session.output.len() < OUTPUT_HIGH {
+            let Some(waiting) = inbox.outbox.pop() else { break };
+            self.session.send(&waiting.message, waiting.on_subscribe);
+            moved = true;
+        }
+        drop(inbox);
+
         if withheld {
             self.close(CloseReason::Withheld);
         }

@@ -52,7 +52,7 @@ mod session;
 pub mod tls;
 mod topic;
 
-pub use ack::AckToken;
+pub use ack::{AckToken, InOrder};
 pub use config::{Config, Limits, Listener};
 pub use handler::{Handler, Login, Publish, Refusal};
 pub use metrics::{CloseReason, Metrics};

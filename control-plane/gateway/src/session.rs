@@ -1,10 +1,6 @@
 //! The MQTT side of one connection, without I/O, clock or handler: bytes go in, events and bytes come out.
 
-use crate::{
-    CloseReason, Limits, Message,
-    ack::{AckQueue, Answer},
-    topic,
-};
+use crate::{CloseReason, Limits, Message, ack::InOrder, topic};
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::{
     self,
@@ -69,7 +65,7 @@ pub(crate) struct Session {
     device: Arc<str>,
     keep_alive: Duration,
     filters: Vec<Filter>,
-    acks: AckQueue,
+    acks: InOrder<(u16, Answer)>,
     /// QoS 1 messages to the device without a PUBACK yet, and how many there may be.
     sending: u16,
     send_maximum: u16,
@@ -102,6 +98,13 @@ enum Phase {
     Closed,
 }
 
+/// What a PUBACK says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Committed,
+    NotAuthorized,
+}
+
 #[derive(Debug)]
 struct Filter {
     filter: String,
@@ -123,7 +126,7 @@ impl Session {
             device: Arc::from(""),
             keep_alive: Duration::ZERO,
             filters: Vec::new(),
-            acks: AckQueue::default(),
+            acks: InOrder::default(),
             sending: 0,
             send_maximum: limits.send_maximum,
             sent_since_asked: None,
@@ -356,13 +359,13 @@ impl Session {
             Some(level) => Event::Publish(Incoming {
                 level: level.to_owned(),
                 payload: Bytes::copy_from_slice(payload),
-                number: packet_id.map(|id| self.acks.push(id)),
+                number: packet_id.map(|id| self.acks.push((id, Answer::Committed))),
             }),
             None => {
                 self.tally.publishes_refused += 1;
                 match packet_id {
                     Some(id) if self.is_v5 => {
-                        self.acks.push_answer(id, Answer::NotAuthorized);
+                        self.acks.push_complete((id, Answer::NotAuthorized));
                         self.acknowledge();
                         Event::Handled
                     }

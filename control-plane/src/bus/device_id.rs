@@ -1,33 +1,47 @@
 //! A device's identity.
 
+use dunlin_protocol::{DownKind, InvalidDeviceId, UpKind};
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
-/// Longest device id in bytes.
-pub const MAX_DEVICE_ID: usize = 64;
-
 /// A device's id: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, hence always one level of an MQTT topic and never a
-/// wildcard. It is the device's MQTT client id, its user name and its certificate's common name. Cheap to clone.
+/// wildcard. It is the device's MQTT client id, its user name and its certificate's common name. Cheap to clone; the
+/// protocol's own [`dunlin_protocol::DeviceId`] is the borrowed form.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId(Arc<str>);
 
-/// A text that is no device id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a device id has 1 to {MAX_DEVICE_ID} characters of A-Z a-z 0-9 . _ -")]
-pub struct InvalidDeviceId;
-
 impl DeviceId {
     /// Checks a text.
+    ///
+    /// # Errors
+    /// [`InvalidDeviceId`] when it is empty, too long or has other characters.
     pub fn new(text: &str) -> Result<DeviceId, InvalidDeviceId> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if text.is_empty() || text.len() > MAX_DEVICE_ID || !text.bytes().all(allowed) {
-            return Err(InvalidDeviceId);
-        }
-        Ok(DeviceId(Arc::from(text)))
+        let checked = dunlin_protocol::DeviceId::new(text)?;
+        Ok(DeviceId(Arc::from(checked.as_str())))
+    }
+
+    /// The id that a transport got from [`DeviceId::shared`] and gives back.
+    pub(super) fn from_shared(text: Arc<str>) -> DeviceId {
+        DeviceId(text)
+    }
+
+    /// The id for a transport that knows texts only.
+    pub(super) fn shared(self) -> Arc<str> {
+        self.0
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The topic on which the device publishes this kind.
+    pub fn up(&self, kind: UpKind) -> String {
+        format!("d/{}/up/{}", self.0, kind.as_str())
+    }
+
+    /// The topic on which the device is sent this kind.
+    pub fn down(&self, kind: DownKind) -> String {
+        format!("d/{}/down/{}", self.0, kind.as_str())
     }
 }
 
@@ -74,6 +88,7 @@ impl fmt::Debug for DeviceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dunlin_protocol::Topic;
 
     #[test]
     fn accepts_what_is_one_topic_level() {
@@ -82,6 +97,18 @@ mod tests {
         }
         for bad in ["", "a/b", "+", "#", "a b", "ä", "a\0", &"x".repeat(65)] {
             assert_eq!(DeviceId::new(bad), Err(InvalidDeviceId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn topics_are_the_protocols() {
+        let device = DeviceId::new("kitchen-1").unwrap();
+        let borrowed = dunlin_protocol::DeviceId::new("kitchen-1").unwrap();
+        for kind in UpKind::ALL {
+            assert_eq!(Topic::parse(&device.up(kind)), Some(Topic::Up { device: borrowed, kind }));
+        }
+        for kind in DownKind::ALL {
+            assert_eq!(Topic::parse(&device.down(kind)), Some(Topic::Down { device: borrowed, kind }));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{AckToken, BusError, DeviceBus, DeviceId, DownKind, Inbound, Outcome, UpKind};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
 /// Messages go in by [`MemoryBus::deliver`]; what the control plane sent is in [`MemoryBus::take_sent`].
@@ -113,6 +113,14 @@ impl DeviceBus for MemoryBus {
 
     fn connected(&self) -> usize {
         0
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    async fn shutdown(&self, _limit: Duration) {
+        self.close();
     }
 }
 

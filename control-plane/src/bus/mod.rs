@@ -1,22 +1,32 @@
 //! The way between devices and the control plane: one trait, one implementation per transport.
 //!
+//! | implementation | transport |
+//! | --- | --- |
+//! | [`EmbeddedBus`] | the MQTT endpoint inside this process (`dunlin-gateway`) |
+//! | [`ExternalBus`] | an MQTT 5 broker; several processes share the devices' messages |
+//! | [`MemoryBus`] | none: tests put messages in and look at what came out |
+//!
 //! Whatever the transport, a message stays unacknowledged until its [`AckToken`] is completed, and a message whose
 //! token was dropped is delivered again. Delivery is therefore *at least once*; (device, boot, sequence) in the
 //! message makes its effect happen once.
 
 mod access;
 mod device_id;
+pub mod embedded;
+pub mod external;
 pub mod memory;
-mod topic;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub use access::{Credential, DeviceAccess, Login, LoginRefused};
-pub use device_id::{DeviceId, InvalidDeviceId, MAX_DEVICE_ID};
+pub use device_id::DeviceId;
+pub use dunlin_protocol::limits::MAX_DEVICE_ID;
+pub use dunlin_protocol::{DownKind, InvalidDeviceId, UpKind};
+pub use embedded::EmbeddedBus;
+pub use external::ExternalBus;
 pub use memory::MemoryBus;
-pub use topic::{DownKind, UpKind, parse_up};
 
 /// One message from a device.
 #[derive(Debug)]
@@ -85,15 +95,6 @@ pub enum BusError {
     /// The bus is shut down.
     #[error("the message bus is shut down")]
     Closed,
-    /// The queue towards the device or the broker is full; nothing was sent.
-    #[error("the queue towards {device} is full; try again when it has drained")]
-    Full {
-        /// The device that the message was for.
-        device: DeviceId,
-    },
-    /// The broker cannot be reached.
-    #[error("the MQTT broker is not connected; messages are sent again when it is back")]
-    Disconnected,
 }
 
 /// A transport between devices and the control plane.
@@ -114,4 +115,11 @@ pub trait DeviceBus: Send + Sync {
 
     /// How many devices are connected to this process. An external broker's connections are not seen here: 0.
     fn connected(&self) -> usize;
+
+    /// Whether messages can flow: false while an external broker cannot be reached.
+    fn is_ready(&self) -> bool;
+
+    /// Stops: takes in nothing more, sends the acknowledgements of what is in flight as it is committed, for at most
+    /// `limit`, and closes the bus. [`DeviceBus::next`] must be called on meanwhile; it is empty in the end.
+    async fn shutdown(&self, limit: Duration);
 }
