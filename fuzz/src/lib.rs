@@ -1,6 +1,8 @@
 //! What the fuzz targets share.
 
 use dunlin_compiler::AlignedBytes;
+use dunlin_monitor::{Monitor, Schedule};
+use dunlin_runtime::artifact::limits;
 use dunlin_runtime::{Artifact, Mismatch, RunError, Session, verify_golden};
 
 /// An artifact that asks for a larger arena is not run: it is valid, but would only test the machine's memory.
@@ -39,7 +41,22 @@ pub fn run_all(artifact: Artifact) -> Option<Result<Result<usize, Mismatch>, Run
 
 fn run(artifact: Artifact, arena: &mut [u8]) -> Result<Result<usize, Mismatch>, RunError> {
     let mut session: Session = Session::new(artifact, arena)?;
-    session.run()?;
-    session.run()?;
+    let monitor = Monitor::<'_, { limits::MAX_FEATURES }, { limits::MAX_COUNTERS }>::new(
+        artifact,
+        Schedule::default(),
+        0,
+    );
+    let mut monitor = Box::new(monitor.expect("a baseline is within the format's limits"));
+    for _ in 0..2 {
+        for input in 0..artifact.inputs().len() {
+            monitor.observe_input(input, session.input_bytes_mut(input)?);
+        }
+        session.run()?;
+        monitor.completed(0);
+        for output in 0..artifact.outputs().len() {
+            monitor.observe_output(output, session.output_bytes(output)?);
+        }
+    }
+    assert_eq!(monitor.close(1, 1).inferences(), 2);
     verify_golden(&mut session)
 }

@@ -178,7 +178,15 @@ fn write_models(project: &Project, compiler: &Compiler, target: &str, folder: &P
         match target {
             "tflite" => shell.copy_file(&model, folder.join(name))?,
             // What cannot be compiled is no seed; the tests complain about it.
-            _ => drop(compiler.compile_file(&model, &folder.join(name))),
+            _ => {
+                drop(compiler.compile_file(&model, &folder.join(name)));
+                let samples = model.with_extension("npz");
+                if samples.is_file() {
+                    let mut calibrated = name.to_owned();
+                    calibrated.push("_calibrated");
+                    drop(compiler.calibrate_file(&model, &samples, &folder.join(calibrated)));
+                }
+            }
         }
     }
     Ok(())

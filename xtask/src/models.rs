@@ -1,5 +1,6 @@
 //! The models that the firmware runs, and their artifacts.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -108,11 +109,25 @@ impl<'p> Compiler<'p> {
 
     /// Compiles a file to another; the multiply-accumulates of one run.
     pub(crate) fn compile_file(&self, source: &Path, file: &Path) -> Result<u64> {
+        self.compile_with(source, file, &[])
+    }
+
+    /// Compiles a file with a baseline of these samples.
+    pub(crate) fn calibrate_file(&self, source: &Path, samples: &Path, file: &Path) -> Result<u64> {
+        let calibrate = [OsStr::new("--calibrate"), samples.as_os_str()];
+        // Streams have one axis more.
+        self.compile_with(source, file, &calibrate).or_else(|_| {
+            self.compile_with(source, file, &[&calibrate[..], &[OsStr::new("--sequences")]].concat())
+        })
+    }
+
+    fn compile_with(&self, source: &Path, file: &Path, arguments: &[&OsStr]) -> Result<u64> {
         let (program, shell) = (&self.program, &self.project.shell);
         let report = self.folder.join("report.json");
-        cmd!(shell, "{program} compile {source} -o {file} --report {report}")
+        cmd!(shell, "{program} compile {source} -o {file} --report {report} {arguments...}")
             .quiet()
             .ignore_stdout()
+            .ignore_stderr()
             .run()?;
         let report: Report = serde_json::from_str(&shell.read_file(report)?)?;
         Ok(report.macs)

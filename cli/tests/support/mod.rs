@@ -182,6 +182,16 @@ pub(crate) fn read_npz(path: &str) -> Vec<(String, Npy)> {
     arrays
 }
 
+/// Writes an archive.
+pub(crate) fn write_npz(path: &str, arrays: &[(&str, Npy)]) {
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).expect(path));
+    for (name, array) in arrays {
+        archive.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).expect("entry");
+        std::io::Write::write_all(&mut archive, &array.file()).expect("entry");
+    }
+    archive.finish().expect("zip");
+}
+
 /// One array of an archive.
 pub(crate) fn array(path: &str, name: &str) -> Npy {
     read_npz(path).into_iter().find(|(found, _)| found == name).expect(name).1
