@@ -12,7 +12,7 @@ use super::caller::{Caller, Visible, authorize};
 use super::role::{Action, Resource, Role, Scope};
 use super::store::{self, NewToken, Token};
 use crate::app::App;
-use crate::http::{Json, Page, PageQuery, Path, Problem, Query};
+use crate::http::{Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged};
 use crate::limits;
 use crate::time::Timestamp;
 
@@ -60,15 +60,15 @@ async fn me(caller: Caller) -> Json<Me> {
 #[serde(deny_unknown_fields)]
 struct CreateToken {
     /// A name for people.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     name: String,
     /// What it may do.
     role: Role,
     /// The one fleet that it may reach; not together with `model`.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     fleet: Option<String>,
     /// The one model that it may reach; not together with `fleet`.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     model: Option<String>,
     /// When it stops working; never, if absent.
     expires: Option<Timestamp>,
@@ -99,9 +99,6 @@ struct TokenView {
     /// When it was last used, to the minute.
     #[schema(required)]
     last_used: Option<Timestamp>,
-    /// When it was revoked.
-    #[schema(required)]
-    revoked: Option<Timestamp>,
 }
 
 impl From<Token> for TokenView {
@@ -117,7 +114,6 @@ impl From<Token> for TokenView {
             created_by: token.created_by,
             expires: token.expires_us.map(Timestamp),
             last_used: token.last_used_us.map(Timestamp),
-            revoked: token.revoked_us.map(Timestamp),
         }
     }
 }
@@ -170,7 +166,7 @@ async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
 }
 
-/// Lists the access tokens, the newest first; revoked ones too, since the audit log names them.
+/// Lists the access tokens, the newest first. Revoked ones are in the audit log only.
 #[utoipa::path(get, path = "/tokens", operation_id = "list_tokens", tag = "access", params(PageQuery),
     responses((status = 200, body = Page<TokenView>)))]
 async fn list(
@@ -187,19 +183,20 @@ async fn list(
 /// Shows an access token, without its secret.
 #[utoipa::path(get, path = "/tokens/{id}", operation_id = "get_token", tag = "access",
     params(("id" = String, Path, min_length = 1, max_length = 64)),
-    responses((status = 200, body = TokenView)))]
+    responses((status = 200, body = TokenView), (status = 304, description = "As the caller has it")))]
 async fn get(
     State(app): State<App>,
     caller: Caller,
+    preconditions: Preconditions,
     Path(id): Path<String>,
-) -> Result<Json<TokenView>, Problem> {
+) -> Result<Tagged<TokenView>, Problem> {
     authorize(&caller, Action::ManageTokens, Resource::Installation)?;
     let token = store::by_id(&app.db, &id).await?.ok_or_else(|| Problem::not_found("token", &id))?;
-    Ok(Json(token.into()))
+    let etag = token.etag();
+    Ok(Tagged::get(&preconditions, etag, token.into()))
 }
 
-/// Revokes an access token: it stops working at once, in other server processes within five seconds. Repeating it
-/// changes nothing.
+/// Revokes an access token: it stops working at once, in other server processes within five seconds.
 #[utoipa::path(delete, path = "/tokens/{id}", operation_id = "revoke_token", tag = "access",
     params(("id" = String, Path, min_length = 1, max_length = 64)),
     responses((status = 204)))]

@@ -12,7 +12,7 @@ use super::role::{Role, Scope};
 use super::secret::TokenSecret;
 use crate::app::App;
 use crate::db::{Db, DbError, Tx};
-use crate::http::Problem;
+use crate::http::{ETag, Preconditions, Problem};
 use crate::limits;
 
 /// A token as it is stored.
@@ -34,8 +34,6 @@ pub struct Token {
     pub expires_us: Option<i64>,
     /// When it was last used, to the minute.
     pub last_used_us: Option<i64>,
-    /// When it was revoked.
-    pub revoked_us: Option<i64>,
 }
 
 /// What a new token is made from.
@@ -52,7 +50,7 @@ pub struct NewToken {
 }
 
 const COLUMNS: &str =
-    "id, name, role, scope_fleet, scope_model, created_us, created_by, expires_us, last_used_us, revoked_us";
+    "id, name, role, scope_fleet, scope_model, created_us, created_by, expires_us, last_used_us";
 
 impl Token {
     fn from_row(row: &AnyRow) -> Result<Self, DbError> {
@@ -72,7 +70,6 @@ impl Token {
             created_by: row.try_get("created_by")?,
             expires_us: row.try_get("expires_us")?,
             last_used_us: row.try_get("last_used_us")?,
-            revoked_us: row.try_get("revoked_us")?,
         })
     }
 
@@ -82,9 +79,14 @@ impl Token {
         serde_json::json!({ "name": self.name, "role": self.role, "fleet": fleet, "model": model, "expires_us": self.expires_us })
     }
 
+    /// Its entity tag: a token never changes but for its last use.
+    pub(super) fn etag(&self) -> ETag {
+        ETag::revision(1)
+    }
+
     /// Whether the token works now.
     pub fn is_valid(&self, now_us: i64) -> bool {
-        self.revoked_us.is_none() && self.expires_us.is_none_or(|expires_us| now_us < expires_us)
+        self.expires_us.is_none_or(|expires_us| now_us < expires_us)
     }
 }
 
@@ -173,7 +175,8 @@ fn is_fresh(read_us: i64, now_us: i64) -> bool {
 }
 
 async fn by_digest(db: &Db, digest: &str) -> Result<Option<Token>, DbError> {
-    let sql = sqlx::AssertSqlSafe(format!("select {COLUMNS} from tokens where digest = $1"));
+    let sql =
+        sqlx::AssertSqlSafe(format!("select {COLUMNS} from tokens where digest = $1 and revoked_us is null"));
     let row = sqlx::query(sql).bind(digest).fetch_optional(db.read()).await?;
     row.as_ref().map(Token::from_row).transpose()
 }
@@ -212,7 +215,6 @@ pub(super) async fn insert(
         created_by: created_by.to_owned(),
         expires_us: new.expires_us,
         last_used_us: None,
-        revoked_us: None,
     })
 }
 
@@ -252,8 +254,12 @@ async fn create_in(
 /// Tokens from the newest on, at most `limit`, those older than the token `before`.
 pub(super) async fn list(db: &Db, before: Option<String>, limit: i64) -> Result<Vec<Token>, DbError> {
     let sql = match before {
-        Some(_) => format!("select {COLUMNS} from tokens where id < $1 order by id desc limit $2"),
-        None => format!("select {COLUMNS} from tokens where $1 = '' order by id desc limit $2"),
+        Some(_) => format!(
+            "select {COLUMNS} from tokens where id < $1 and revoked_us is null order by id desc limit $2"
+        ),
+        None => format!(
+            "select {COLUMNS} from tokens where $1 = '' and revoked_us is null order by id desc limit $2"
+        ),
     };
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(before.unwrap_or_default())
@@ -265,18 +271,25 @@ pub(super) async fn list(db: &Db, before: Option<String>, limit: i64) -> Result<
 
 /// The token with this id.
 pub(super) async fn by_id(db: &Db, id: &str) -> Result<Option<Token>, DbError> {
-    let sql = sqlx::AssertSqlSafe(format!("select {COLUMNS} from tokens where id = $1"));
+    let sql =
+        sqlx::AssertSqlSafe(format!("select {COLUMNS} from tokens where id = $1 and revoked_us is null"));
     let row = sqlx::query(sql).bind(id).fetch_optional(db.read()).await?;
     row.as_ref().map(Token::from_row).transpose()
 }
 
-/// Revokes a token; one that is revoked already stays as it is.
+/// Revokes a token.
 ///
 /// # Errors
-/// 404 when there is none, 409 when nobody could manage tokens any more, or the database's failure.
-pub(super) async fn revoke_token(app: &App, caller: &Caller, id: &str) -> Result<(), Problem> {
+/// 404 when there is none, 412 when the caller has seen another, 409 when nobody could manage tokens any more, or the database's failure.
+pub(super) async fn revoke_token(
+    app: &App,
+    caller: &Caller,
+    preconditions: &Preconditions,
+    id: &str,
+) -> Result<(), Problem> {
     let now_us = app.clock.now_us();
     let token = by_id(&app.db, id).await?.ok_or_else(|| Problem::not_found("token", id))?;
+    preconditions.check(&token.etag())?;
     let mut tx = app.db.begin().await?;
     let revoked = sqlx::query("update tokens set revoked_us = $1 where id = $2 and revoked_us is null")
         .bind(now_us)
@@ -284,7 +297,8 @@ pub(super) async fn revoke_token(app: &App, caller: &Caller, id: &str) -> Result
         .execute(&mut *tx)
         .await?;
     if revoked.rows_affected() == 0 {
-        return Ok(());
+        // Somebody else was faster.
+        return Err(Problem::not_found("token", id));
     }
     let admins = sqlx::query(
         "select count(*) from tokens where role = 'admin' and revoked_us is null and expires_us is null",

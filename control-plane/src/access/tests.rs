@@ -78,7 +78,7 @@ async fn a_token_is_shown_once_and_stored_as_a_hash() {
     let expected = json!({
         "id": id, "name": "ci", "role": "ci", "fleet": null, "model": "kws",
         "created": "2026-01-01T00:00:00.000000Z", "created_by": principal,
-        "expires": null, "last_used": null, "revoked": null,
+        "expires": null, "last_used": null,
     });
     assert_eq!(shown, expected);
     let dump: Vec<String> =
@@ -109,8 +109,17 @@ async fn tokens_end_when_they_expire_or_are_revoked() {
     let tokens = test.get("/api/v1/tokens").await.expect(200);
     let id = tokens["items"][0]["id"].as_str().expect("an id").to_owned();
     assert_eq!(tokens["items"][0]["name"], "test viewer", "the newest first");
-    test.delete(&format!("/api/v1/tokens/{id}")).await.expect(204);
-    test.delete(&format!("/api/v1/tokens/{id}")).await.expect(204);
+    let path = format!("/api/v1/tokens/{id}");
+    let stale = [("if-match", "\"0\"")];
+    test.request(Method::DELETE, &path, Some(&test.admin), &stale, Value::Null).await.expect(412);
+    let etag = test.get(&path).await.header("etag").expect("a tag").to_owned();
+    let known = [("if-none-match", etag.as_str())];
+    test.request(Method::GET, &path, Some(&test.admin), &known, Value::Null).await.expect(304);
+    let seen = [("if-match", etag.as_str())];
+    test.request(Method::DELETE, &path, Some(&test.admin), &seen, Value::Null).await.expect(204);
+    test.delete(&path).await.expect(404);
+    test.get(&path).await.expect(404);
+    assert!(!test.get("/api/v1/tokens").await.expect(200).to_string().contains(&id));
     assert_eq!(status(&long).await, 401);
     test.delete("/api/v1/tokens/none").await.expect(404);
     let unknown = format!("dunlin_{}", "A".repeat(43));
