@@ -48,8 +48,12 @@ async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     if app.shutdown.is_cancelled() {
         return Err(Problem::unavailable("the process is stopping"));
     }
-    if app.bus().is_none() {
-        return Err(Problem::unavailable("the way to the devices is not open yet"));
+    match app.bus() {
+        None => return Err(Problem::unavailable("the way to the devices is not open yet")),
+        Some(bus) if !bus.is_ready() => {
+            return Err(Problem::unavailable("the MQTT broker cannot be reached"));
+        }
+        Some(_) => {}
     }
     app.db.ping().await?;
     Ok(Json(Health { status: "ok" }))

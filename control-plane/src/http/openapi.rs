@@ -39,7 +39,8 @@ pub(super) fn complete(openapi: &mut utoipa::openapi::OpenApi) {
         for operation in [get, put, post, delete, patch].into_iter().flatten() {
             answer_problems(operation);
         }
-        if let Some(post) = post {
+        // Bodies that are no JSON are artifacts, which are the same when they are sent again.
+        if let Some(post) = post.as_mut().filter(|post| takes_json(post)) {
             let key = text(1, limits::IDEMPOTENCY_KEY_CHARS, "^[!-~]+$");
             let doc =
                 "Any word; a repetition with the same one has no further effect and gets the same answer";
@@ -53,6 +54,15 @@ pub(super) fn complete(openapi: &mut utoipa::openapi::OpenApi) {
                 add_header(operation, "If-Match", required, doc, text(1, 1_024, "^[ -~]+$"));
             }
         }
+    }
+}
+
+/// Whether the operation's body is JSON, or there is none.
+fn takes_json(operation: &Operation) -> bool {
+    match &operation.request_body {
+        None => true,
+        Some(RefOr::T(body)) => body.content.contains_key("application/json"),
+        Some(RefOr::Ref(_)) => false,
     }
 }
 
