@@ -437,7 +437,6 @@ pub(crate) fn settings(folder: Option<&Path>) -> Settings {
             ack_timeout_ms: 400,
             least_pause_ms: 20,
             longest_pause_ms: 300,
-            stable_ms: 1_000,
             ..uplink::Settings::default()
         },
         health: false,

@@ -1,0 +1,175 @@
+//! The firmware example over real sockets: a device without std, the same faults, the same exact counts.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use dunlin_agent::EventKind;
+use dunlin_agent::uplink::Settings;
+use dunlin_device::{Application, Counted, Credentials, Device, Platform, Totals, run};
+use dunlin_monitor::{Failure, Schedule};
+use dunlin_protocol::Desired;
+use dunlin_runtime::Artifact;
+use embedded_io_adapters::tokio_1::FromTokio;
+use support::{CLASSES, CUT, FINE, FROZEN, Mood, Plane, Proxy, SOON, model};
+use tokio::io::BufStream;
+use tokio::net::TcpStream;
+
+struct Board {
+    started: Instant,
+    broker: SocketAddr,
+    random: Cell<u32>,
+}
+
+impl Platform for Board {
+    type Stream = FromTokio<BufStream<TcpStream>>;
+    type Error = std::io::Error;
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap()
+    }
+
+    fn unix_s(&self) -> u64 {
+        0
+    }
+
+    fn random(&self) -> u32 {
+        self.random.set(self.random.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        self.random.get()
+    }
+
+    async fn connect(&self) -> Result<Self::Stream, Self::Error> {
+        let stream = TcpStream::connect(self.broker).await?;
+        stream.set_nodelay(true)?;
+        Ok(FromTokio::new(BufStream::new(stream)))
+    }
+
+    async fn sleep_until(&self, ms: u64) {
+        tokio::time::sleep_until((self.started + Duration::from_millis(ms)).into()).await;
+    }
+}
+
+/// Counts one inference every few milliseconds, of classes in turn; every seventh fails.
+struct Counting<'c> {
+    run: u64,
+    total: u64,
+    counted: &'c RefCell<[u64; CLASSES]>,
+}
+
+const EVERY_MS: u64 = 2;
+
+impl Application for Counting<'_> {
+    fn next_ms(&self) -> Option<u64> {
+        (self.run < self.total).then_some(self.run * EVERY_MS)
+    }
+
+    fn sample(&mut self, monitor: &mut Counted<'_>, _now_ms: u64) {
+        let class = (self.run * self.run) as usize % CLASSES;
+        self.run += 1;
+        if self.run.is_multiple_of(7) {
+            return monitor.failed(Failure::Hardware);
+        }
+        let mut scores = [0; CLASSES];
+        scores[class] = 1;
+        monitor.observe_input(0, &scores);
+        monitor.completed(30);
+        self.counted.borrow_mut()[class] += 1;
+    }
+}
+
+/// Runs a device to its end; what it counted by class, and in closed windows.
+async fn device(broker: SocketAddr, total: u64) -> ([u64; CLASSES], Totals) {
+    let bytes = model();
+    let mut memory = vec![0u8; bytes.len() + 15];
+    let start = memory.as_ptr().align_offset(16);
+    memory[start..start + bytes.len()].copy_from_slice(&bytes);
+    let artifact = Artifact::parse(&memory[start..start + bytes.len()]).unwrap();
+    let settings = Settings {
+        connect_timeout_ms: 2_000,
+        ack_timeout_ms: 400,
+        least_pause_ms: 20,
+        longest_pause_ms: 300,
+        ..Settings::default()
+    };
+    let schedule = Schedule { period_ms: 50, runs: 20 };
+    let mut device = Device::new(artifact, "kws", "test-board", schedule, settings, 0xB007, 0).unwrap();
+    let board = Board { started: Instant::now(), broker, random: Cell::new(5) };
+    let counted = RefCell::new([0; CLASSES]);
+    let mut application = Counting { run: 0, total, counted: &counted };
+    let credentials = Credentials { device: "sensor-1", password: Some("secret") };
+    let running = run(&mut device, &board, &mut application, credentials);
+    tokio::time::timeout(SOON, running).await.expect("everything is acknowledged in the end");
+    let totals = device.totals();
+    drop(application);
+    (counted.into_inner(), totals)
+}
+
+fn compare(plane: &Plane, counted: [u64; CLASSES], totals: Totals) {
+    let state = plane.state();
+    assert_eq!(state.malformed, [""; 0]);
+    assert_eq!(state.classes, counted);
+    assert_eq!((state.inferences, state.failures), (totals.inferences, totals.failures));
+    assert_eq!((counted.iter().sum::<u64>(), state.closed), (totals.inferences, totals.windows));
+    assert_eq!(state.events[0].0, EventKind::Restarted);
+    let (slots, hardware, _) = state.state.clone().unwrap();
+    assert_eq!((slots[0].0.as_str(), hardware.as_str()), ("kws", "test-board"));
+}
+
+#[tokio::test]
+async fn a_device_without_std_reports() {
+    let plane = Plane::start().await;
+    let desired = Desired { generation: 3, window_count: 5, ..Desired::default() };
+    plane.desire("sensor-1", &desired);
+    let (counted, totals) = device(plane.address, 500).await;
+    compare(&plane, counted, totals);
+    assert_eq!(plane.state().duplicates, 0);
+    assert_eq!(plane.state().state.as_ref().unwrap().2, 3);
+}
+
+#[tokio::test]
+async fn it_sends_again_what_is_not_acknowledged() {
+    let plane = Plane::start().await;
+    plane.mood(Mood::NoAcks);
+    let (receiver, wait) = (&plane, Duration::from_millis(1500));
+    let moods = async {
+        tokio::time::sleep(wait).await;
+        receiver.mood(Mood::FailsToCommit);
+        tokio::time::sleep(wait).await;
+        receiver.mood(Mood::Babbles);
+    };
+    let ((counted, totals), ()) = tokio::join!(device(plane.address, 1000), moods);
+    compare(&plane, counted, totals);
+    assert!(plane.state().duplicates > 0);
+}
+
+#[tokio::test]
+async fn it_survives_a_network_that_fails_in_every_way() {
+    let mut plane = Plane::start().await;
+    let proxy = Proxy::start(plane.address).await;
+    let address = proxy.address;
+    let (ended, mut end) = tokio::sync::oneshot::channel();
+    // The device has a thread of its own, as its future is not Send.
+    let running = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let result = runtime.block_on(device(address, 1500));
+        ended.send(()).unwrap();
+        result
+    });
+    for round in 0..u64::MAX {
+        for weather in [CUT, FINE, FROZEN, FINE] {
+            proxy.weather(weather);
+            tokio::time::sleep(Duration::from_millis(100 + round * 37 % 200)).await;
+        }
+        if round % 3 == 2 {
+            plane.restart(Duration::from_millis(100)).await;
+        }
+        if end.try_recv().is_ok() {
+            break;
+        }
+    }
+    let (counted, totals) = running.join().unwrap();
+    compare(&plane, counted, totals);
+    assert!(plane.state().logins > 3, "{}", plane.state().logins);
+}
