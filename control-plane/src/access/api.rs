@@ -203,10 +203,11 @@ async fn get(
 async fn revoke(
     State(app): State<App>,
     caller: Caller,
+    preconditions: Preconditions,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     authorize(&caller, Action::ManageTokens, Resource::Installation)?;
-    store::revoke_token(&app, &caller, &id).await?;
+    store::revoke_token(&app, &caller, &preconditions, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
