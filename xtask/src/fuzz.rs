@@ -51,12 +51,14 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
     tools.need(Need::Cxx)?;
     let targets = chosen_targets(project, &options.target)?;
     let (programs, sanitizer) = build(project)?;
-    let compiler = Compiler::new(project)?;
+    // Only the targets that read models or artifacts need it.
+    let reads_models = |target: &String| !matches!(target.as_str(), "protocol" | "uplink");
+    let compiler = targets.iter().any(reads_models).then(|| Compiler::new(project)).transpose()?;
 
     let mut running = Vec::new();
     for target in targets {
         let folder = project.folder(&format!("fuzz/{target}"))?;
-        let seeds = seeds(project, &compiler, &target, &folder.join("seeds"))?;
+        let seeds = seeds(project, compiler.as_ref(), &target, &folder.join("seeds"))?;
         let child = start(project, &programs.join(&target), &folder, &seeds, options.seconds)?;
         running.push((target, folder, child));
     }
@@ -135,15 +137,20 @@ fn build(project: &Project) -> Result<(PathBuf, &'static str)> {
 /// Real inputs to begin with: the repository's small models, one generated model per operator and type where the
 /// oracle has made them, the released messages of the protocol, and all inputs that ever failed; each target gets what
 /// it takes.
-fn seeds(project: &Project, compiler: &Compiler, target: &str, folder: &Path) -> Result<Vec<PathBuf>> {
+fn seeds(
+    project: &Project,
+    compiler: Option<&Compiler>,
+    target: &str,
+    folder: &Path,
+) -> Result<Vec<PathBuf>> {
     let shell = &project.shell;
     shell.remove_path(folder)?;
     shell.create_dir(folder)?;
-    match target {
-        "protocol" => write_messages(project, folder)?,
-        // Its inputs are made-up events: nothing in the repository looks like them.
-        "uplink" => {}
-        _ => write_models(project, compiler, target, folder)?,
+    match (target, compiler) {
+        ("protocol", _) => write_messages(project, folder)?,
+        (_, Some(compiler)) if target != "uplink" => write_models(project, compiler, target, folder)?,
+        // The inputs of `uplink` are made-up events: nothing in the repository looks like them.
+        _ => {}
     }
     let failed = project.root.join("fuzz/regressions").join(target);
     Ok([folder.to_owned(), failed].into_iter().filter(|folder| folder.is_dir()).collect())

@@ -219,7 +219,8 @@ enum Link {
 }
 
 /// The state machine. `OUTBOX` is the most numbered messages over all boots: 64 suffice for a device that keeps
-/// nothing over a restart, others need more, so that those of earlier boots leave room. One entry takes 56 bytes.
+/// nothing over a restart, others need more, so that those of earlier boots leave room. One entry takes 56 bytes, the
+/// rest less than 256, and a step's [`Actions`] less than 1 KiB of stack.
 #[derive(Clone, Debug)]
 pub struct Uplink<const OUTBOX: usize> {
     settings: Settings,
@@ -603,4 +604,16 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
 /// There is room for every action of a step, see [`MAX_ACTIONS`].
 fn act(actions: &mut Actions, action: Action) {
     let _ = actions.list.push(action);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_as_documented() {
+        assert_eq!(size_of::<outbox::Entry>(), 56);
+        assert!(size_of::<Uplink<64>>() <= 64 * 56 + 256, "{}", size_of::<Uplink<64>>());
+        assert!(size_of::<Actions>() <= 1024, "{}", size_of::<Actions>());
+    }
 }
