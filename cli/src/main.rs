@@ -16,6 +16,7 @@ mod output;
 mod plan;
 mod program;
 mod samples;
+mod server;
 mod stats;
 
 use std::io::Write as _;

@@ -22,6 +22,16 @@ impl Outcome {
         Outcome { json, text, failure: None }
     }
 
+    /// The same text for people, with another object for programs.
+    pub(crate) fn with_json(self, report: &impl Serialize) -> Self {
+        Outcome { json: Outcome::new(report, String::new()).json, ..self }
+    }
+
+    /// The end of a command that printed its results as they came.
+    pub(crate) fn printed() -> Self {
+        Outcome { json: String::new(), text: String::new(), failure: None }
+    }
+
     /// A result that is there and yet means failure, such as golden vectors that differ.
     pub(crate) fn failed(mut self, failure: Failure) -> Self {
         self.failure = Some(failure);

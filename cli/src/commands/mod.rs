@@ -1,13 +1,20 @@
 //! The commands, one file each.
 
 mod agent;
+mod audit;
 mod bench;
 mod compile;
+mod device;
 mod eval;
+mod fleet;
 mod inspect;
+mod key;
+mod login;
+mod model;
 mod ops;
 mod run;
 mod serve;
+mod token;
 mod verify;
 
 use clap::Subcommand;
@@ -27,6 +34,14 @@ pub(crate) enum Command {
     Ops(ops::Args),
     Serve(serve::Args),
     Agent(agent::Args),
+    Login(login::Args),
+    Logout(login::LogoutArgs),
+    Device(device::Args),
+    Fleet(fleet::Args),
+    Key(key::Args),
+    Model(model::Args),
+    Token(token::Args),
+    Audit(audit::Args),
 }
 
 impl Command {
@@ -42,6 +57,14 @@ impl Command {
             Command::Ops(args) => ops::run(args),
             Command::Serve(args) => serve::run(args, json),
             Command::Agent(args) => agent::run(args, json),
+            Command::Login(args) => login::run(args),
+            Command::Logout(args) => login::logout(args),
+            Command::Device(args) => device::run(args, json),
+            Command::Fleet(args) => fleet::run(args),
+            Command::Key(args) => key::run(args),
+            Command::Model(args) => model::run(args),
+            Command::Token(args) => token::run(args),
+            Command::Audit(args) => audit::run(args),
         }
     }
 }

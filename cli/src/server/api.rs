@@ -1,0 +1,322 @@
+//! The control plane's HTTP API.
+
+use std::time::Duration;
+
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER,
+};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::{Login, ServerArgs};
+use crate::error::Failure;
+
+/// How long one request may take. Uploads are the longest.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request is made that the server could not take now.
+const ATTEMPTS: u32 = 5;
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
+/// Entries that are asked for at once.
+const PAGE: &str = "500";
+
+/// A connection to the control plane. Its methods wait for the answer.
+#[derive(Debug)]
+pub(crate) struct Api {
+    runtime: Runtime,
+    client: Client,
+    base: Url,
+}
+
+/// What a request carries.
+#[derive(Clone, Debug)]
+enum Body<'a> {
+    None,
+    Json(&'a Value),
+    Bytes(&'a [u8]),
+}
+
+impl Api {
+    /// For the server and the token that the arguments, the environment or the login file name.
+    pub(crate) fn connect(arguments: &ServerArgs) -> Result<Self, Failure> {
+        Self::new(&Login::find(arguments)?)
+    }
+
+    /// For this login.
+    pub(crate) fn new(login: &Login) -> Result<Self, Failure> {
+        let wrong = || {
+            let message = format!("{:?} is no address of a control plane", login.server);
+            Failure::usage(message).way_out("it looks like http://host:port or https://host")
+        };
+        let base: Url = login.server.parse().map_err(|_| wrong())?;
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(wrong());
+        }
+        // The process' choice of cryptography; somebody may have made the same choice before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut authorization = HeaderValue::from_str(&login.token.header())
+            .map_err(|_| Failure::usage("the token has odd characters"))?;
+        authorization.set_sensitive(true);
+        let client = Client::builder()
+            .user_agent(concat!("dunlin/", env!("CARGO_PKG_VERSION")))
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
+            .connect_timeout(Duration::from_secs(10))
+            .build()
+            .map_err(|error| Failure::new(format!("no HTTP client: {error}")))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(format!("no event loop: {error}")))?;
+        Ok(Api { runtime, client, base })
+    }
+
+    /// The server's address.
+    pub(crate) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// GET; `path` are the segments below `/api/v1`.
+    pub(crate) fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
+        self.json(Method::GET, path, query, Body::None, None).map(|(value, _)| value)
+    }
+
+    /// Whether there is something at this path.
+    pub(crate) fn exists(&self, path: &[&str]) -> Result<bool, Failure> {
+        let request = self.client.get(self.url(path)?).timeout(TIMEOUT);
+        self.runtime.block_on(async {
+            let response = self.send(request).await?;
+            match response.status() {
+                StatusCode::NOT_FOUND => Ok(false),
+                status if status.is_success() => Ok(true),
+                _ => Err(self.problem(response).await),
+            }
+        })
+    }
+
+    /// All entries of a list, or the first `limit` of them, whatever the size of its pages.
+    pub(crate) fn list(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Result<Vec<Value>, Failure> {
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut entries = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE));
+            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let mut page = self.get(path, &query)?;
+            let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
+                return Err(self.strange(path));
+            };
+            entries.extend(items);
+            cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() || entries.len() >= limit {
+                entries.truncate(limit);
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// POST of a JSON object. A repetition after a lost answer has no further effect.
+    pub(crate) fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
+        self.json(Method::POST, path, &[], Body::Json(body), None).map(|(value, _)| value)
+    }
+
+    /// POST of bytes.
+    pub(crate) fn upload(&self, path: &[&str], bytes: &[u8]) -> Result<Value, Failure> {
+        self.json(Method::POST, path, &[], Body::Bytes(bytes), None).map(|(value, _)| value)
+    }
+
+    /// PATCH of what is there now: somebody else's change in between is an error, not undone.
+    pub(crate) fn patch(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
+        let (_, etag) = self.json(Method::GET, path, &[], Body::None, None)?;
+        self.json(Method::PATCH, path, &[], Body::Json(body), etag.as_deref()).map(|(value, _)| value)
+    }
+
+    /// DELETE.
+    pub(crate) fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+        self.json(Method::DELETE, path, &[], Body::None, None).map(|_| ())
+    }
+
+    /// Calls `each` with the live events until it says stop; a lost connection is made again.
+    pub(crate) fn live(&self, mut each: impl FnMut(Value) -> Result<bool, Failure>) -> Result<(), Failure> {
+        let url = self.url(&["live"])?;
+        self.runtime.block_on(async {
+            loop {
+                let request = self.client.get(url.clone()).header(ACCEPT, "text/event-stream");
+                let mut response = self.answer(request.send().await)?;
+                if !response.status().is_success() {
+                    return Err(self.problem(response).await);
+                }
+                let mut lines = Lines::default();
+                while let Ok(Some(chunk)) = response.chunk().await {
+                    for line in lines.push(&chunk) {
+                        let data = line.strip_prefix("data:").map(str::trim);
+                        let event = data.and_then(|data| serde_json::from_str(data).ok());
+                        if let Some(event) = event
+                            && !each(event)?
+                        {
+                            return Ok(());
+                        }
+                    }
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, Failure> {
+        let mut url = self.base.clone();
+        let segments = url.path_segments_mut();
+        let mut segments = segments.map_err(|()| Failure::usage("the server's address has no path"))?;
+        segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        drop(segments);
+        Ok(url)
+    }
+
+    fn json(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Body,
+        etag: Option<&str>,
+    ) -> Result<(Value, Option<String>), Failure> {
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.client.request(method.clone(), url).timeout(TIMEOUT);
+        request = match body {
+            Body::None if method == Method::POST => {
+                request.header(CONTENT_TYPE, "application/json").body("{}")
+            }
+            Body::None => request,
+            Body::Json(json) => request.header(CONTENT_TYPE, "application/json").body(json.to_string()),
+            Body::Bytes(bytes) => {
+                request.header(CONTENT_TYPE, "application/octet-stream").body(bytes.to_vec())
+            }
+        };
+        if method == Method::POST {
+            request = request.header("Idempotency-Key", uuid::Uuid::now_v7().to_string());
+        }
+        if let Some(etag) = etag {
+            request = request.header(IF_MATCH, etag);
+        }
+        self.runtime.block_on(async {
+            let response = self.send(request).await?;
+            if !response.status().is_success() {
+                return Err(self.problem(response).await);
+            }
+            let etag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+            let bytes = self.answer(response.bytes().await)?;
+            if bytes.is_empty() {
+                return Ok((Value::Null, etag));
+            }
+            let value = serde_json::from_slice(&bytes).map_err(|_| self.strange(path))?;
+            Ok((value, etag))
+        })
+    }
+
+    /// Sends a request that may be repeated: again while the server says "not now" or does not answer.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let mut wait = Duration::from_millis(250);
+        for attempt in 1.. {
+            let copy = request.try_clone().ok_or_else(|| Failure::new("the request cannot be repeated"))?;
+            let result = copy.send().await;
+            let later = match &result {
+                Ok(response) => match response.status() {
+                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                        let seconds =
+                            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                        Some(seconds.and_then(|text| text.parse().ok()).map_or(wait, Duration::from_secs))
+                    }
+                    _ => None,
+                },
+                // Where nobody listens, nobody will in a moment; an interrupted request is worth another try.
+                Err(error) => (!error.is_connect()).then_some(wait),
+            };
+            match later {
+                Some(later) if attempt < ATTEMPTS => tokio::time::sleep(later.min(LONGEST_WAIT)).await,
+                _ => return self.answer(result),
+            }
+            wait *= 2;
+        }
+        unreachable!("the loop only ends by returning")
+    }
+
+    fn answer<T>(&self, result: Result<T, reqwest::Error>) -> Result<T, Failure> {
+        result.map_err(|error| {
+            let what = if error.is_connect() {
+                "cannot be reached"
+            } else if error.is_timeout() {
+                "does not answer in time"
+            } else {
+                "ended the connection"
+            };
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            Failure::new(format!("{} {what}: {cause}", self.address()))
+                .way_out("check --server and that `dunlin serve` runs there")
+        })
+    }
+
+    /// The failure that a problem of the server is.
+    async fn problem(&self, response: Response) -> Failure {
+        let status = response.status();
+        let bytes = response.bytes().await.unwrap_or_default();
+        let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let field = |name| problem.get(name).and_then(Value::as_str);
+        let Some(detail) = field("detail") else {
+            return Failure::new(format!("{} answers {status}", self.address()));
+        };
+        let about =
+            field("field").map(|name| format!("{}: ", name.trim_start_matches('/'))).unwrap_or_default();
+        let failure = Failure::new(format!("{about}{detail}"));
+        match status {
+            StatusCode::UNAUTHORIZED => failure.way_out("`dunlin login` with a valid token"),
+            StatusCode::FORBIDDEN => failure.way_out("ask for a token with another role or scope"),
+            status if status.is_server_error() => match field("request_id") {
+                Some(id) => failure.way_out(format!("the request's id is {id}")),
+                None => failure,
+            },
+            _ => failure,
+        }
+    }
+
+    fn strange(&self, path: &[&str]) -> Failure {
+        let message = format!("{} answers /{} with something unexpected", self.address(), path.join("/"));
+        Failure::new(message).way_out("is this a control plane of another release?")
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Debug, Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    /// The lines that are complete with these bytes.
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.0.extend_from_slice(bytes);
+        let Some(end) = self.0.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let complete: Vec<u8> = self.0.drain(..=end).collect();
+        String::from_utf8_lossy(&complete).lines().map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn lines_are_put_together_from_pieces() {
+        let mut lines = Lines::default();
+        assert!(lines.push(b"data: {\"a\"").is_empty());
+        assert_eq!(lines.push(b":1}\n\nda"), ["data: {\"a\":1}", ""]);
+        assert_eq!(lines.push(b"ta: 2\n"), ["data: 2"]);
+    }
+}

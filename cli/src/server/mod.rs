@@ -1,0 +1,23 @@
+//! The control plane as the commands see it: where it is, who asks, and its API.
+
+mod api;
+mod login;
+mod show;
+
+pub(crate) use api::Api;
+pub(crate) use login::{Login, LoginFile, Token, read_token};
+pub(crate) use show::{Column, details, list, text};
+
+use std::path::PathBuf;
+
+/// Which server a command asks, and as whom.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// The control plane's address [variable DUNLIN_SERVER; otherwise the one of `dunlin login`].
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// A file that holds the access token [otherwise variable DUNLIN_TOKEN, or the one of `dunlin login`].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
