@@ -21,6 +21,9 @@ use std::{sync::Arc, time::Duration};
 /// The first byte of a CONNECT packet, which is the first one of a connection.
 const CONNECT: u8 = 0x10;
 
+/// A client must take packets of this size: CONNACK and the acknowledgements with what belongs to them.
+const LEAST_PACKET_BYTES: u32 = 64;
+
 /// What came of feeding bytes. At most one packet is taken at a time.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -228,12 +231,14 @@ impl Session {
             Packet::V3_1_1Unsubscribe(unsubscribe) => {
                 self.unsubscribe(unsubscribe.entries().iter().map(|entry| entry.as_str()));
                 let answer = v3_1_1::Unsuback::builder().packet_id(unsubscribe.packet_id()).build();
-                self.reply(answer.map(Packet::from))
+                self.reply(answer.map(Packet::from));
+                Event::Handled
             }
             Packet::V5_0Unsubscribe(unsubscribe) => {
                 let codes = self.unsubscribe(unsubscribe.entries().iter().map(|entry| entry.as_str()));
                 let answer = v5_0::Unsuback::builder().packet_id(unsubscribe.packet_id()).reason_codes(codes);
-                self.reply(answer.build().map(Packet::from))
+                self.reply(answer.build().map(Packet::from));
+                Event::Handled
             }
             Packet::V3_1_1Puback(_) | Packet::V5_0Puback(_) => Event::Handled,
             Packet::V3_1_1Pingreq(_) | Packet::V5_0Pingreq(_) => Event::Handled,
@@ -263,6 +268,11 @@ impl Session {
                 Property::AuthenticationMethod(_) => {
                     self.refuse_v5(ConnectReasonCode::BadAuthenticationMethod);
                     return Event::Close(CloseReason::BadCredential);
+                }
+                // Not even the answers would fit.
+                Property::MaximumPacketSize(maximum) if maximum.val() < LEAST_PACKET_BYTES => {
+                    self.refuse_v5(ConnectReasonCode::PacketTooLarge);
+                    return Event::Close(CloseReason::PacketTooLarge);
                 }
                 _ => {}
             }
@@ -441,13 +451,12 @@ impl Session {
     }
 
     fn subscribed(&mut self, suback: Result<Packet, MqttError>) -> Event {
-        match self.reply(suback) {
-            Event::Handled if self.filters.iter().any(|filter| filter.wants_retained) => {
-                self.sent_since_asked.get_or_insert_default();
-                Event::Subscribed
-            }
-            event => event,
+        self.reply(suback);
+        if self.filters.iter().any(|filter| filter.wants_retained) {
+            self.sent_since_asked.get_or_insert_default();
+            return Event::Subscribed;
         }
+        Event::Handled
     }
 
     fn unsubscribe<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Vec<UnsubackReasonCode> {
@@ -524,8 +533,16 @@ impl Session {
             })
         };
         self.sending += u16::from(packet_id.is_some());
-        self.reply(packet);
-        self.tally.sent += 1;
+        if self.reply(packet) {
+            self.tally.sent += 1;
+        } else if let Some(id) = packet_id {
+            // It may have been given back already.
+            for event in self.protocol.release_packet_id(id) {
+                if matches!(event, MqttEvent::NotifyPacketIdReleased(_)) {
+                    self.sending = self.sending.saturating_sub(1);
+                }
+            }
+        }
     }
 
     /// The best quality of the filters that select the topic.
@@ -574,19 +591,23 @@ impl Session {
         self.phase = Phase::Closed;
     }
 
-    /// Sends a packet through the protocol state. It refuses only what exceeds the client's own limits (its maximum
-    /// packet size); such a packet is left out, as MQTT 5, 3.1.2.11.4 has it.
-    fn reply(&mut self, packet: Result<Packet, MqttError>) -> Event {
+    /// Sends a packet through the protocol state; true if it is in the output. What exceeds the client's own maximum
+    /// packet size is left out, as MQTT 5, 3.1.2.11.4 has it.
+    fn reply(&mut self, packet: Result<Packet, MqttError>) -> bool {
+        let mut sent = false;
         if let Ok(packet) = packet {
             for event in self.protocol.send(packet) {
                 match event {
-                    MqttEvent::RequestSendPacket { packet, .. } => self.write(&packet),
+                    MqttEvent::RequestSendPacket { packet, .. } => {
+                        self.write(&packet);
+                        sent = true;
+                    }
                     MqttEvent::NotifyPacketIdReleased(_) => self.sending = self.sending.saturating_sub(1),
                     _ => {}
                 }
             }
         }
-        Event::Handled
+        sent
     }
 
     fn write(&mut self, packet: &Packet) {
@@ -697,6 +718,36 @@ mod tests {
             let publish = session.feed(&mut &packets[1][..]);
             assert!(matches!(publish, Event::Publish(_)), "{publish:?}");
         }
+    }
+
+    #[test]
+    fn a_message_that_the_client_does_not_take_is_left_out() {
+        let mut session = Session::new(Arc::default());
+        // A CONNECT with a maximum packet size of 64 bytes.
+        let connect = [0x10, 19, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 5, 0x27, 0, 0, 0, 64, 0, 1, b'a'];
+        assert!(matches!(session.feed(&mut &connect[..]), Event::Login(_)));
+        session.accept(Arc::from("a"));
+        assert!(matches!(session.feed(&mut &packets(true)[2][..]), Event::Subscribed));
+        let written = session.output.len();
+        let mut message = Message {
+            topic: "d/a/down/desired".into(),
+            payload: Bytes::from_static(&[0; 100]),
+            at_least_once: true,
+            retained: true,
+        };
+        for _ in 0..100 {
+            assert!(session.may_send(), "what is left out takes no place");
+            session.send(&message, false);
+        }
+        assert_eq!((session.output.len(), session.tally.sent), (written, 0));
+        message.payload = Bytes::from_static(b"short");
+        session.send(&message, false);
+        assert_eq!(session.tally.sent, 1);
+        // A client that takes less cannot be answered.
+        let mut session = Session::new(Arc::default());
+        let mut connect = connect;
+        connect[17] = 63;
+        assert!(matches!(session.feed(&mut &connect[..]), Event::Close(CloseReason::PacketTooLarge)));
     }
 
     #[test]
