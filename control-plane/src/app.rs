@@ -12,9 +12,11 @@ use crate::bus::DeviceBus;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::devices::Devices;
 use crate::http::{HttpState, Metrics};
 use crate::ids::Ids;
 use crate::live::Live;
+use crate::models::Models;
 
 /// The application: a shared pointer to its [`Parts`], and the state of every HTTP handler.
 #[derive(Clone)]
@@ -46,6 +48,10 @@ pub struct Parts {
     pub http: HttpState,
     /// Tokens of late.
     pub access: Access,
+    /// Devices in memory.
+    pub devices: Devices,
+    /// Models in memory.
+    pub models: Models,
     /// When the process started.
     pub started_us: i64,
     /// This process' name among others: the holder of its leases.
@@ -71,6 +77,8 @@ impl App {
             metrics: Metrics::new(),
             shutdown: CancellationToken::new(),
             access: Access::default(),
+            devices: Devices::new(),
+            models: Models::new(),
         }))
     }
 

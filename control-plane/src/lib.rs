@@ -10,10 +10,12 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod devices;
 pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod live;
+pub mod models;
 pub mod serve;
 #[cfg(test)]
 mod testing;

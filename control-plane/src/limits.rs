@@ -61,3 +61,61 @@ pub const DATABASE_ACQUIRE: Duration = Duration::from_secs(5);
 pub const LEASE: Duration = Duration::from_secs(10);
 /// Time to finish what is under way after a signal to stop.
 pub const DRAIN: Duration = Duration::from_secs(20);
+/// Characters of a tag's or an attribute's value, and of other short texts.
+pub const VALUE_CHARS: usize = 256;
+/// Characters of a description.
+pub const DESCRIPTION_CHARS: usize = 1_024;
+/// Tags of a device, and attributes of a device that operators set.
+pub const PAIRS: usize = 64;
+/// Fleets that can exist.
+pub const FLEETS: i64 = 1_000;
+/// Enrolment keys of a fleet that work at once.
+pub const CLAIMS: i64 = 1_000;
+/// Serial numbers, and hardware classes, that an enrolment key can be restricted to.
+pub const CLAIM_ALLOWS: usize = 1_000;
+/// How often each process looks for devices that another one has changed: a device blocked elsewhere is disconnected
+/// after at most this long.
+pub const DIRECTORY_POLL: Duration = Duration::from_secs(1);
+/// How far the clocks of the processes on one database may differ, transactions' time included, without a change
+/// being noticed late.
+pub const DIRECTORY_OVERLAP: Duration = Duration::from_secs(120);
+/// How often all devices are read again, whatever the clocks say.
+pub const DIRECTORY_RELOAD: Duration = Duration::from_secs(600);
+/// How exactly the time of a device's last message is written down.
+pub const SEEN_RESOLUTION: Duration = Duration::from_secs(10);
+/// With an external broker, connections cannot be observed: devices seen within this time count as connected.
+pub const SEEN_IS_CONNECTED: Duration = Duration::from_secs(180);
+/// How long a process' connections count after its last sign of life.
+pub const ENDPOINT: Duration = Duration::from_secs(15);
+/// How long connections that come and go are collected before they are written down.
+pub const PRESENCE_DELAY: Duration = Duration::from_millis(300);
+/// Log-ins with an id that is not in memory and must be looked for in the database: per second, over all addresses.
+pub const LOGIN_LOOKUPS_RATE: u32 = 50;
+/// The same, at once.
+pub const LOGIN_LOOKUPS_BURST: u32 = 200;
+/// Failed log-ins per second of one address, on average, before further ones are refused without a look and a log line.
+pub const LOGIN_FAILURES_RATE: u32 = 2;
+/// The same, at once.
+pub const LOGIN_FAILURES_BURST: u32 = 60;
+/// Desired states that are published in one round.
+pub const PUBLISH_BATCH: i64 = 500;
+/// How long the authority that signs devices' certificates is valid: 20 years.
+pub const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
+/// How far in the past a new certificate's validity begins, since devices' clocks are not exact.
+pub const CERTIFICATE_BACKDATED: Duration = Duration::from_secs(3_600);
+/// How long a list of revoked certificates is valid.
+pub const CRL_LIFE: Duration = Duration::from_secs(7 * 86_400);
+/// Models that can exist.
+pub const MODELS: i64 = 10_000;
+/// Versions of a model.
+pub const MODEL_VERSIONS: i64 = 100_000;
+/// Uploads of artifacts at once; each takes up to twice the largest artifact in memory.
+pub const UPLOADS: usize = 4;
+/// Digests whose model version is kept in memory.
+pub const MODEL_DIGESTS_CACHED: usize = 10_000;
+
+/// A duration in microseconds.
+pub const fn micros(duration: Duration) -> i64 {
+    let micros = duration.as_micros();
+    if micros > i64::MAX as u128 { i64::MAX } else { micros as i64 }
+}

@@ -73,8 +73,9 @@ impl TestApp {
     pub(crate) async fn with_settings(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = database_url(folder.path()).await;
-        let flags: BTreeMap<String, String> =
+        let mut flags: BTreeMap<String, String> =
             settings.iter().map(|(key, value)| (key.replace(['.', '_'], "-"), (*value).to_owned())).collect();
+        flags.insert("data-dir".to_owned(), folder.path().display().to_string());
         let (config, _) = Config::load(None, &BTreeMap::new(), &flags).expect("settings");
         let clock = Arc::new(ManualClock::new(START_US));
         let db = Db::connect(&url, 4).await.expect("a database");
@@ -83,6 +84,7 @@ impl TestApp {
         let app = App::new(config, db, Arc::clone(&clock) as _, store);
         let bus = Arc::new(MemoryBus::new(1024));
         app.set_bus(Arc::clone(&bus) as _);
+        crate::devices::open(&app).await.expect("an authority and devices");
         let router = crate::http::router(&app);
         let mut test = TestApp { app, clock, bus, admin: String::new(), router, _folder: folder };
         test.admin = test.token(Role::Admin, Scope::Everything).await;

@@ -92,6 +92,17 @@ settings! {
     broker_client_key: Option<PathBuf> = "broker.client_key", "", No;
     /// Name of the shared subscription; processes with the same name split the messages.
     broker_group: String = "broker.group", "dunlin", No;
+    /// Secret with which an external broker asks /internal/mqtt who may connect. Empty: the hooks are off.
+    broker_hook_secret: Option<String> = "broker.hook_secret", "", Whole;
+    /// Certificate (PEM) of the authority that signs devices' certificates; with devices.ca_key. Empty: both are made in
+    /// the data folder.
+    devices_ca_certificate: Option<PathBuf> = "devices.ca_certificate", "", No;
+    /// Private key (PEM) of devices.ca_certificate.
+    devices_ca_key: Option<PathBuf> = "devices.ca_key", "", No;
+    /// How long a device's certificate is valid; devices renew it after two thirds of that time.
+    devices_certificate_life: Duration = "devices.certificate_life", "30d", No;
+    /// Certificates (PEM) with which devices check the embedded MQTT endpoint's. Empty: mqtt.tls_certificate.
+    devices_server_ca: Option<PathBuf> = "devices.server_ca", "", No;
     /// Where artifacts are kept: s3://BUCKET/PREFIX or file:PATH. Empty: artifacts in the data folder.
     artifacts_url: Option<String> = "artifacts.url", "", Url;
     /// Endpoint of an S3-compatible service that is not Amazon's.

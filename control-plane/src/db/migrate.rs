@@ -27,7 +27,11 @@ fn own_words(name: &str, dialect: Dialect) -> &'static str {
 
 /// Every migration of this program, oldest first.
 pub fn migrations() -> &'static [Migration] {
-    &[Migration { version: 1, name: "core", sql: include_str!("../../migrations/0001_core.sql") }]
+    &[
+        Migration { version: 1, name: "core", sql: include_str!("../../migrations/0001_core.sql") },
+        Migration { version: 2, name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
+        Migration { version: 4, name: "models", sql: include_str!("../../migrations/0004_models.sql") },
+    ]
 }
 
 /// Why the schema could not be brought up to date.

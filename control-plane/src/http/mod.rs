@@ -20,8 +20,11 @@ mod tests;
 
 pub use etag::{ETag, Preconditions, Tagged};
 pub use extract::{Json, Path, Query};
+pub(crate) use guard::ClientAddress;
 pub use metrics::Metrics;
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
+pub(crate) use rate_limit::RateLimit;
+pub(crate) use request_id::RequestId;
 pub use router::{openapi, router};
 pub use state::HttpState;

@@ -19,7 +19,12 @@ use crate::limits;
 
 /// The routes of all domains, without what stands around them.
 fn domains() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(crate::access::router()).merge(sse::router()).merge(health::api_router())
+    OpenApiRouter::new()
+        .merge(crate::access::router())
+        .merge(crate::devices::router())
+        .merge(crate::models::router())
+        .merge(sse::router())
+        .merge(health::api_router())
 }
 
 /// The API's description.
@@ -31,6 +36,7 @@ fn parts() -> (Router<App>, utoipa::openapi::OpenApi) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(Frame::openapi())
         .nest("/api/v1", domains())
         .merge(health::router())
+        .merge(crate::devices::hooks_router())
         .split_for_parts();
     complete(&mut openapi);
     (router, openapi)

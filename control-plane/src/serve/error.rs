@@ -44,6 +44,9 @@ pub enum StartError {
     /// The schema cannot be brought up to date.
     #[error("database_url: {0}")]
     Migrate(#[from] MigrateError),
+    /// The authority that signs devices' certificates cannot be used, or the devices cannot be read.
+    #[error(transparent)]
+    Devices(#[from] crate::devices::AuthorityError),
     /// An administrator's token cannot be made.
     #[error("the administrator's token cannot be made: {0}")]
     AdministratorToken(String),

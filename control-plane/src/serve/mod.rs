@@ -68,7 +68,9 @@ impl Server {
         db.migrate(migrations(), clock.now_us()).await?;
         let app = App::new(config, db, clock, artifacts);
         app.set_endpoints(Endpoints::new(&app.config, http_address, app.config.mqtt_listen));
+        crate::devices::open(&app).await?;
         let mut background = JoinSet::new();
+        background.spawn(crate::devices::run(app.clone()));
         background.spawn(housekeeping::run(app.clone()));
         let http = Handle::new();
         let http_task = spawn_http(&app, listener, http.clone(), certificate, &mut background)?;

@@ -1,0 +1,407 @@
+//! Models over HTTP.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use object_store::ObjectStoreExt as _;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::bytes::ArtifactBytes;
+use super::store::{self, Model, Version};
+use super::view::{ArtifactView, BaselineView, ModelView, VersionView};
+use super::{ModelVersion, path, store_problem};
+use crate::access::{Action, Caller, Resource, Subject, audit, authorize};
+use crate::app::App;
+use crate::db::Tx;
+use crate::devices::check_name;
+use crate::http::{ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged};
+use crate::limits;
+
+/// The routes of this domain.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(get, change))
+        .routes(routes!(upload, list_versions))
+        .routes(routes!(get_version))
+        .routes(routes!(get_artifact))
+        .routes(routes!(get_baseline))
+}
+
+/// A model to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateModel {
+    /// Its name, for ever.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: String,
+    /// What it is.
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    description: String,
+}
+
+/// Changes of a model.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeModel {
+    /// What it is.
+    #[schema(max_length = 1024)]
+    description: String,
+}
+
+fn check_description(text: &str) -> Result<(), Problem> {
+    if text.chars().count() <= limits::DESCRIPTION_CHARS && !text.contains('\0') {
+        return Ok(());
+    }
+    let detail = format!("at most {} characters are expected", limits::DESCRIPTION_CHARS);
+    Err(Problem::unprocessable("/description", detail))
+}
+
+fn no_model(name: &str) -> Problem {
+    Problem::not_found("model", name)
+}
+
+/// Makes a model, without versions yet.
+#[utoipa::path(post, path = "/models", operation_id = "create_model", tag = "models", request_body = CreateModel,
+    responses((status = 201, body = ModelView, headers(("location" = String, description = "The model's path")))))]
+async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(body): Json<CreateModel>,
+) -> Result<(StatusCode, [(HeaderName, String); 2], Json<ModelView>), Problem> {
+    authorize(&caller, Action::PublishModels, Resource::Model(&body.name))?;
+    check_name("/name", &body.name)?;
+    check_description(&body.description)?;
+    let model = Model {
+        name: body.name,
+        description: body.description,
+        latest: 0,
+        revision: 1,
+        created_us: app.clock.now_us(),
+        created_by: caller.principal.id.clone(),
+    };
+    let exists = || Problem::conflict(format!("there is a model {:?} already", model.name)).field("/name");
+    let mut transaction = app.db.begin().await?;
+    let tx = &mut transaction;
+    async {
+        if store::get(tx, &model.name).await?.is_some() {
+            return Err(exists());
+        }
+        if store::count(tx).await? >= limits::MODELS {
+            return Err(Problem::conflict(format!("there are {} models already", limits::MODELS)));
+        }
+        store::insert(tx, &model).await.map_err(|error| match error.is_unique_violation() {
+            true => exists(),
+            false => error.into(),
+        })?;
+        let after = serde_json::json!({ "description": model.description });
+        let subject = Subject::of_model("model", &model.name, &model.name);
+        audit(&app, tx, &caller, "model.create", subject, None, Some(after)).await?;
+        Ok::<_, Problem>(())
+    }
+    .await?;
+    transaction.commit().await?;
+    let headers = [
+        (header::LOCATION, format!("/api/v1/models/{}", model.name)),
+        (header::ETAG, ETag::revision(model.revision).as_str().to_owned()),
+    ];
+    Ok((StatusCode::CREATED, headers, Json(model.into())))
+}
+
+/// Lists models by name.
+#[utoipa::path(get, path = "/models", operation_id = "list_models", tag = "models", params(PageQuery),
+    responses((status = 200, body = Page<ModelView>)))]
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<ModelView>>, Problem> {
+    authorize(&caller, Action::Read, Resource::Listing)?;
+    let limit = page.limit()?;
+    let after = page.after()?;
+    let mut db = app.db.read().acquire().await?;
+    let models = store::list(&mut db, caller.models(), after, limit + 1).await?;
+    Ok(Json(Page::new(models, limit, |model| model.name.clone()).map(ModelView::from)))
+}
+
+/// Shows a model.
+#[utoipa::path(get, path = "/models/{name}", operation_id = "get_model", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64)), responses((status = 200, body = ModelView)))]
+async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Tagged<ModelView>, Problem> {
+    authorize(&caller, Action::Read, Resource::Model(&name))?;
+    let mut db = app.db.read().acquire().await?;
+    let model = store::get(&mut db, &name).await?.ok_or_else(|| no_model(&name))?;
+    // The newest version changes without a new revision: the tag is for changes only.
+    Ok(Tagged::new(ETag::revision(model.revision), model.into()))
+}
+
+/// Changes a model's description.
+#[utoipa::path(patch, path = "/models/{name}", operation_id = "change_model", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64)), request_body = ChangeModel,
+    responses((status = 200, body = ModelView)))]
+async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    preconditions: Preconditions,
+    Json(body): Json<ChangeModel>,
+) -> Result<Tagged<ModelView>, Problem> {
+    authorize(&caller, Action::PublishModels, Resource::Model(&name))?;
+    check_description(&body.description)?;
+    let mut transaction = app.db.begin().await?;
+    let tx = &mut transaction;
+    let model = async {
+        let mut model = store::get(tx, &name).await?.ok_or_else(|| no_model(&name))?;
+        preconditions.require(&ETag::revision(model.revision))?;
+        if model.description == body.description {
+            return Ok(model);
+        }
+        if !store::describe(tx, &name, model.revision, &body.description).await? {
+            return Err(Problem::precondition_failed());
+        }
+        let before = serde_json::json!({ "description": model.description });
+        let after = serde_json::json!({ "description": body.description });
+        let subject = Subject::of_model("model", &name, &name);
+        audit(&app, tx, &caller, "model.change", subject, Some(before), Some(after)).await?;
+        model.description.clone_from(&body.description);
+        model.revision += 1;
+        Ok::<_, Problem>(model)
+    }
+    .await?;
+    transaction.commit().await?;
+    Ok(Tagged::new(ETag::revision(model.revision), model.into()))
+}
+
+/// Uploads an artifact as the model's next version. The same artifact again gives the version that it already has,
+/// with status 200.
+#[utoipa::path(post, path = "/models/{name}/versions", operation_id = "upload_version", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A .dunlin artifact"),
+    responses((status = 201, body = VersionView, headers(("location" = String, description = "The version's path"))),
+        (status = 200, body = VersionView, description = "The model has this artifact already")))]
+async fn upload(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    authorize(&caller, Action::PublishModels, Resource::Model(&name))?;
+    if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/octet-stream") {
+        return Err(Problem::unsupported_media_type("application/octet-stream"));
+    }
+    let _permit = app
+        .models
+        .uploads
+        .try_acquire()
+        .map_err(|_| Problem::unavailable("too many artifacts are being uploaded"))?;
+    let mut db = app.db.read().acquire().await?;
+    if store::get(&mut db, &name).await?.is_none() {
+        return Err(no_model(&name));
+    }
+    // A connection must not wait for a slow upload.
+    drop(db);
+    let limit = app.config.http_artifact_size.0;
+    let body =
+        axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX)).await.map_err(|error| {
+            let cause = std::error::Error::source(&error);
+            if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+                Problem::too_large(limit)
+            } else {
+                Problem::bad_request("the body ended early")
+            }
+        })?;
+    let length = body.len();
+    let copied = ArtifactBytes::copy(&body);
+    let checked = tokio::task::spawn_blocking(move || check(&copied))
+        .await
+        .map_err(|error| Problem::internal(&error))?
+        .map_err(|reason| Problem::unprocessable("body", format!("this is no usable artifact: {reason}")))?;
+    debug_assert_eq!(checked.size, length);
+    // First the bytes, then the row: a version never lacks its artifact. An upload that ends in between leaves bytes
+    // that nobody refers to, under a name that a repetition uses again.
+    let digest = checked.digest.clone();
+    app.artifacts.put(&path(&digest), body.into()).await.map_err(|error| store_problem(&digest, &error))?;
+    let version = Version {
+        model: name.clone(),
+        version: 0,
+        digest,
+        size: i64::try_from(checked.size).unwrap_or(i64::MAX),
+        manifest_json: checked.manifest_json,
+        has_baseline: checked.has_baseline,
+        created_us: app.clock.now_us(),
+        created_by: caller.principal.id.clone(),
+    };
+    let mut transaction = app.db.begin().await?;
+    let tx = &mut transaction;
+    let (version, is_new) = add_version(&app, tx, &caller, &version).await?;
+    transaction.commit().await?;
+    let found = ModelVersion { model: version.model.clone(), version: version.version };
+    app.models.remember(&version.digest, &found);
+    let location = format!("/api/v1/models/{name}/versions/{}", version.version);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::LOCATION, location)], Json(VersionView::from(version))).into_response())
+}
+
+/// What an upload's check found.
+struct Checked {
+    digest: String,
+    size: usize,
+    manifest_json: String,
+    has_baseline: bool,
+}
+
+fn check(bytes: &ArtifactBytes) -> Result<Checked, String> {
+    let artifact = bytes.parse().map_err(|error| error.to_string())?;
+    artifact.verify_digest().map_err(|error| error.to_string())?;
+    let size = bytes.as_slice().len();
+    if artifact.bytes().len() != size {
+        return Err(format!("{} bytes follow its end", size - artifact.bytes().len()));
+    }
+    let view = ArtifactView::of(&artifact).map_err(|error| error.to_string())?;
+    Ok(Checked {
+        digest: hex::encode(artifact.digest()),
+        size,
+        manifest_json: serde_json::to_string(&view).map_err(|error| error.to_string())?,
+        has_baseline: artifact.baseline().is_some(),
+    })
+}
+
+/// Adds the version with the next number, or finds the one with the same artifact.
+async fn add_version(
+    app: &App,
+    tx: &mut Tx,
+    caller: &Caller,
+    version: &Version,
+) -> Result<(Version, bool), Problem> {
+    let model = &version.model;
+    // This locks the model: of two uploads of the same artifact the second sees the first.
+    let number = store::next_version(tx, model).await?.ok_or_else(|| no_model(model))?;
+    if let Some(found) = store::by_digest(tx, &version.digest).await? {
+        if found.model != *model {
+            let detail = format!("this artifact is version {} of the model {:?}", found.version, found.model);
+            return Err(Problem::conflict(detail).field("body"));
+        }
+        let existing = store::version(tx, model, found.version).await?.ok_or_else(|| no_model(model))?;
+        store::give_back(tx, model).await?;
+        return Ok((existing, false));
+    }
+    if number > limits::MODEL_VERSIONS {
+        return Err(Problem::conflict(format!("the model has {} versions", limits::MODEL_VERSIONS)));
+    }
+    let version = Version { version: number, ..version.clone() };
+    store::insert_version(tx, &version).await.map_err(|error| match error.is_unique_violation() {
+        true => Problem::conflict("another model got this artifact at the same time").field("body"),
+        false => error.into(),
+    })?;
+    crate::devices::name_model(tx, &version.digest, model, number).await?;
+    let after = serde_json::json!({ "version": number, "digest": version.digest, "size": version.size });
+    let id = format!("{model}/{number}");
+    audit(app, tx, caller, "model.upload", Subject::of_model("version", &id, model), None, Some(after))
+        .await?;
+    Ok((version, true))
+}
+
+/// Lists a model's versions, the newest first.
+#[utoipa::path(get, path = "/models/{name}/versions", operation_id = "list_versions", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), PageQuery),
+    responses((status = 200, body = Page<VersionView>)))]
+async fn list_versions(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<VersionView>>, Problem> {
+    authorize(&caller, Action::Read, Resource::Model(&name))?;
+    let limit = page.limit()?;
+    let before = page.after()?;
+    let mut db = app.db.read().acquire().await?;
+    if store::get(&mut db, &name).await?.is_none() {
+        return Err(no_model(&name));
+    }
+    let versions = store::versions(&mut db, &name, before, limit + 1).await?;
+    Ok(Json(Page::new(versions, limit, |version| version.version).map(VersionView::from)))
+}
+
+async fn find(app: &App, caller: &Caller, name: &str, number: &str) -> Result<Version, Problem> {
+    authorize(caller, Action::Read, Resource::Model(name))?;
+    let missing = || Problem::not_found("version", &format!("{name}/{number}"));
+    let version: i64 = number.parse().map_err(|_| missing())?;
+    super::version(app, name, version).await?.ok_or_else(missing)
+}
+
+/// A version never changes: its digest is its tag.
+fn tagged(version: &Version, mut response: Response) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", version.digest)) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
+/// Shows a version.
+#[utoipa::path(get, path = "/models/{name}/versions/{version}", operation_id = "get_version", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
+    responses((status = 200, body = VersionView)))]
+async fn get_version(
+    State(app): State<App>,
+    caller: Caller,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let version = find(&app, &caller, &name, &number).await?;
+    Ok(tagged(&version.clone(), Json(VersionView::from(version)).into_response()))
+}
+
+/// Downloads a version's artifact.
+#[utoipa::path(get, path = "/models/{name}/versions/{version}/artifact", operation_id = "get_artifact", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
+async fn get_artifact(
+    State(app): State<App>,
+    caller: Caller,
+    Path((name, number)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let version = find(&app, &caller, &name, &number).await?;
+    let tag = format!("\"{}\"", version.digest);
+    let has_it = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if has_it
+        .is_some_and(|tags| tags.split(',').any(|one| matches!(one.trim(), one if one == tag || one == "*")))
+    {
+        return Ok(tagged(&version, StatusCode::NOT_MODIFIED.into_response()));
+    }
+    let bytes = super::artifact(&app, &version.digest).await?;
+    let file = format!("attachment; filename=\"{name}-{}.dunlin\"", version.version);
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, file)];
+    Ok(tagged(&version, (headers, bytes.as_slice().to_vec()).into_response()))
+}
+
+/// Shows a version's baseline: the calibration data in the bins that devices count into. 404 when the artifact was
+/// compiled without `--calibrate`.
+#[utoipa::path(get, path = "/models/{name}/versions/{version}/baseline", operation_id = "get_baseline", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
+    responses((status = 200, body = BaselineView)))]
+async fn get_baseline(
+    State(app): State<App>,
+    caller: Caller,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let version = find(&app, &caller, &name, &number).await?;
+    let missing = || Problem::not_found("baseline in the artifact of version", &format!("{name}/{number}"));
+    if !version.has_baseline {
+        return Err(missing());
+    }
+    let bytes = super::artifact(&app, &version.digest).await?;
+    let artifact = bytes.parse().map_err(|error| Problem::internal(&error))?;
+    let baseline = artifact.baseline().ok_or_else(missing)?;
+    Ok(tagged(&version, Json(BaselineView::of(&baseline)).into_response()))
+}

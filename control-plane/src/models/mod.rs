@@ -1,0 +1,130 @@
+//! Models: names, versions by number, and the artifacts behind them, addressed by their digest.
+
+mod api;
+mod bytes;
+mod store;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+use sqlx::AnyConnection;
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::db::DbError;
+use crate::http::Problem;
+use crate::limits;
+
+pub use api::router;
+pub use bytes::ArtifactBytes;
+pub use store::{Model, Version};
+
+/// A model's version, as a digest names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelVersion {
+    /// The model's name.
+    pub model: String,
+    /// The version.
+    pub version: i64,
+}
+
+/// What this domain keeps in memory.
+#[derive(Debug)]
+pub struct Models {
+    /// By digest in hex. A version never changes once it is there, so entries are never wrong.
+    known: Mutex<HashMap<String, ModelVersion>>,
+    uploads: Arc<Semaphore>,
+}
+
+impl Models {
+    /// Nothing in memory yet.
+    pub fn new() -> Self {
+        Models { known: Mutex::default(), uploads: Arc::new(Semaphore::new(limits::UPLOADS)) }
+    }
+
+    fn known(&self, digest: &str) -> Option<ModelVersion> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    fn remember(&self, digest: &str, found: &ModelVersion) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= limits::MODEL_DIGESTS_CACHED {
+            known.clear();
+        }
+        known.insert(digest.to_owned(), found.clone());
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Models::new()
+    }
+}
+
+/// The version whose artifact has this digest (64 hex digits, lower case), if the registry has it. Mostly answered
+/// from memory.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_by_digest(
+    app: &App,
+    db: &mut AnyConnection,
+    digest: &str,
+) -> Result<Option<ModelVersion>, DbError> {
+    if let Some(found) = app.models.known(digest) {
+        return Ok(Some(found));
+    }
+    let found = store::by_digest(db, digest).await?;
+    if let Some(found) = &found {
+        app.models.remember(digest, found);
+    }
+    Ok(found)
+}
+
+/// A model's version, if there is one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn version(app: &App, model: &str, version: i64) -> Result<Option<Version>, DbError> {
+    let mut db = app.db.read().acquire().await?;
+    store::version(&mut db, model, version).await
+}
+
+/// Reads an artifact and checks its digest.
+///
+/// # Errors
+/// 503 when the object store fails; 500 when the object is missing or damaged.
+pub async fn artifact(app: &App, digest: &str) -> Result<ArtifactBytes, Problem> {
+    let object = app.artifacts.get(&path(digest)).await.map_err(|error| store_problem(digest, &error))?;
+    let bytes = object.bytes().await.map_err(|error| store_problem(digest, &error))?;
+    let bytes = ArtifactBytes::copy(&bytes);
+    let is_whole = bytes
+        .parse()
+        .is_ok_and(|artifact| artifact.verify_digest().is_ok() && hex::encode(artifact.digest()) == digest);
+    if is_whole {
+        return Ok(bytes);
+    }
+    Err(Problem::internal(&format!("the artifact {digest} is damaged in the object store; upload it again")))
+}
+
+/// Where an artifact is in the object store.
+fn path(digest: &str) -> Path {
+    Path::from(format!("models/{digest}.dunlin"))
+}
+
+fn store_problem(digest: &str, error: &object_store::Error) -> Problem {
+    match error {
+        object_store::Error::NotFound { .. } => {
+            Problem::internal(&format!("the artifact {digest} is missing in the object store"))
+        }
+        error => {
+            tracing::warn!(%error, digest, "object store");
+            Problem::unavailable("the object store is not available")
+        }
+    }
+}
