@@ -102,7 +102,6 @@ async fn device(broker: SocketAddr, total: u64) -> ([u64; CLASSES], Totals) {
     let running = run(&mut device, &board, &mut application, credentials);
     tokio::time::timeout(SOON, running).await.expect("everything is acknowledged in the end");
     let totals = device.totals();
-    drop(application);
     (counted.into_inner(), totals)
 }
 

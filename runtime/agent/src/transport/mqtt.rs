@@ -233,8 +233,31 @@ fn down_reason(error: ConnectionError) -> DownReason {
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
             DownReason::Network("the server does not answer pings".into())
         }
-        other => DownReason::Network(chain(&other)),
+        other => {
+            let text = chain(&other);
+            match refused_certificate(&text) {
+                Some(alert) => DownReason::Credential(format!("certificate not accepted: {alert}")),
+                None => DownReason::Network(text),
+            }
+        }
     }
+}
+
+/// The alert with which a TLS server refuses a client's certificate. The client hands such an error on as text only,
+/// wherever in the handshake or after it (TLS 1.3) the alert comes.
+fn refused_certificate(error: &str) -> Option<&str> {
+    const ALERTS: [&str; 8] = [
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "CertificateRequired",
+        "UnknownCA",
+        "AccessDenied",
+    ];
+    let (_, alert) = error.split_once("received fatal alert: ")?;
+    ALERTS.into_iter().find(|known| alert.starts_with(known)).map(|known| &alert[..known.len()])
 }
 
 /// An error with its causes, each said once.
