@@ -308,6 +308,7 @@ async fn every_operation_is_described() {
                 let kinds = schema["type"].to_string();
                 let bounded = schema["maxLength"].is_u64()
                     || schema["maximum"].is_number()
+                    || schema["format"] == "int64"
                     || schema["enum"].is_array()
                     || schema["$ref"].is_string()
                     || schema["format"] == "date-time"

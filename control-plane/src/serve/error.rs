@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::bus::external::BrokerError;
 use crate::db::{DbError, MigrateError};
+use crate::devices::AuthorityError;
 use crate::http::Problem;
 
 /// A start that failed. Names the setting that is to blame, and holds no secret.
@@ -35,6 +37,15 @@ pub enum StartError {
         /// What is wrong.
         message: String,
     },
+    /// The devices' authority or the devices cannot be read.
+    #[error(transparent)]
+    Devices(#[from] AuthorityError),
+    /// The embedded MQTT endpoint cannot listen.
+    #[error("mqtt.listen: {0}")]
+    Mqtt(#[from] dunlin_gateway::BindError),
+    /// The external broker's settings cannot be used.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     /// The place for artifacts cannot be used.
     #[error("artifacts.url: {0}")]
     Artifacts(String),
@@ -44,9 +55,6 @@ pub enum StartError {
     /// The schema cannot be brought up to date.
     #[error("database_url: {0}")]
     Migrate(#[from] MigrateError),
-    /// The authority that signs devices' certificates cannot be used, or the devices cannot be read.
-    #[error(transparent)]
-    Devices(#[from] crate::devices::AuthorityError),
     /// An administrator's token cannot be made.
     #[error("the administrator's token cannot be made: {0}")]
     AdministratorToken(String),

@@ -1,6 +1,7 @@
 //! `dunlin serve`: puts the parts together, runs them, and takes them apart without losing anything.
 
 mod artifacts;
+mod bus;
 mod connections;
 mod error;
 mod housekeeping;
@@ -27,6 +28,7 @@ use crate::app::{App, Endpoints};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::db::{Db, migrations};
+use crate::devices;
 use crate::limits;
 use connections::Connections;
 
@@ -43,6 +45,8 @@ pub struct Server {
     http: Handle<SocketAddr>,
     http_address: SocketAddr,
     http_task: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// Takes messages until the bus is closed and what it handed out is committed.
+    ingest: JoinSet<()>,
     background: JoinSet<()>,
     admin_token: Option<TokenSecret>,
 }
@@ -67,18 +71,22 @@ impl Server {
         let db = Db::connect(&url, config.database_connections).await.map_err(StartError::Database)?;
         db.migrate(migrations(), clock.now_us()).await?;
         let app = App::new(config, db, clock, artifacts);
-        app.set_endpoints(Endpoints::new(&app.config, http_address, app.config.mqtt_listen));
-        crate::devices::open(&app).await?;
+        devices::open(&app).await?;
+        let (bus, mqtt_address) = bus::open(&app, Arc::new(devices::Gate::new(app.clone()))).await?;
+        app.set_bus(bus);
+        let mqtt_address = mqtt_address.unwrap_or(app.config.mqtt_listen);
+        app.set_endpoints(Endpoints::new(&app.config, http_address, mqtt_address));
+        let ingest = JoinSet::new();
         let mut background = JoinSet::new();
-        background.spawn(crate::devices::run(app.clone()));
         background.spawn(housekeeping::run(app.clone()));
+        background.spawn(devices::run(app.clone()));
         let http = Handle::new();
         let http_task = spawn_http(&app, listener, http.clone(), certificate, &mut background)?;
         // Last, since a token of a start that fails would be lost.
         let admin_token = access::administrator_token(&app, options.new_admin_token)
             .await
             .map_err(StartError::administrator_token)?;
-        Ok(Server { app, http, http_address, http_task, background, admin_token })
+        Ok(Server { app, http, http_address, http_task, ingest, background, admin_token })
     }
 
     /// The application.
@@ -104,11 +112,27 @@ impl Server {
         // Ends live streams and background work, and makes load balancers look elsewhere.
         self.app.shutdown.cancel();
         self.http.graceful_shutdown(Some(limits::DRAIN));
-        match self.http_task.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "HTTP ended with an error"),
-            Err(error) => tracing::error!(%error, "HTTP ended with an error"),
-        }
+        let bus = self.app.bus().cloned();
+        let messages = async {
+            if let Some(bus) = bus {
+                // The ingest goes on meanwhile, and devices get the acknowledgements of what it commits.
+                bus.shutdown(limits::DRAIN).await;
+            }
+            let committed = async { while self.ingest.join_next().await.is_some() {} };
+            if tokio::time::timeout(limits::DRAIN, committed).await.is_err() {
+                tracing::warn!(
+                    "the ingest did not end in time; devices send again what was not acknowledged"
+                );
+            }
+        };
+        let requests = async {
+            match (&mut self.http_task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "HTTP ended with an error"),
+                Err(error) => tracing::error!(%error, "HTTP ended with an error"),
+            }
+        };
+        tokio::join!(messages, requests);
         let finished = async { while self.background.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::DRAIN, finished).await.is_err() {
             tracing::warn!("background work did not end in time; what was not committed will be done again");
