@@ -24,7 +24,7 @@ async fn main() {
     let messages = support::option("--messages", 2_000);
     let payload = support::option("--payload", 300);
     let commit = Duration::from_millis(support::option("--commit-ms", 3) as u64);
-    let gateway = support::gateway(support::Batches::start(commit)).await;
+    let gateway = support::gateway(support::Batches::start(commit), None).await;
     let port = gateway.addresses()[0].port();
 
     let in_flight = support::option("--in-flight", RECEIVE_MAXIMUM);
@@ -32,7 +32,7 @@ async fn main() {
     let names = ["--connections", "--messages", "--payload", "--in-flight", "--port"].map(String::from);
     let arguments: Vec<String> =
         names.into_iter().zip(values).flat_map(|(name, value)| [name, value]).collect();
-    let mut clients = support::start_clients(&arguments);
+    let mut clients = support::start_clients(&arguments, None);
     let mut byte = [0];
     let output = clients.stdout.as_mut().expect("piped");
     output.read_exact(&mut byte).await.expect("all clients connect");

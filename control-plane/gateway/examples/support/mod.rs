@@ -41,7 +41,10 @@ impl Handler for Batches {
 }
 
 /// A gateway on a free port of the loopback interface, without limits on rates.
-pub(crate) async fn gateway(handler: Arc<Batches>) -> Gateway<Batches> {
+pub(crate) async fn gateway(
+    handler: Arc<Batches>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Gateway<Batches> {
     let limits = Limits {
         connections_per_second: 1e9,
         connection_burst: 1e9,
@@ -51,7 +54,7 @@ pub(crate) async fn gateway(handler: Arc<Batches>) -> Gateway<Batches> {
         ..Limits::default()
     };
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config { listeners: vec![Listener { address, tls: None }], limits };
+    let config = Config { listeners: vec![Listener { address, tls }], limits };
     Gateway::bind(config, handler).await.expect("a free port")
 }
 
@@ -64,12 +67,12 @@ pub(crate) fn option(name: &str, default: usize) -> usize {
     }
 }
 
-/// Starts this program again as the clients.
-pub(crate) fn start_clients(arguments: &[String]) -> tokio::process::Child {
+/// Starts this program again as the clients, with another environment variable if need be.
+pub(crate) fn start_clients(arguments: &[String], variable: Option<(&str, String)>) -> tokio::process::Child {
     let program = std::env::current_exe().expect("this program's path");
     let mut command = tokio::process::Command::new(program);
     command.arg("client").args(arguments).stdin(process::Stdio::piped()).stdout(process::Stdio::piped());
-    command.kill_on_drop(true).spawn().expect("the clients start")
+    command.envs(variable).kill_on_drop(true).spawn().expect("the clients start")
 }
 
 /// CPU time of this process in microseconds, in steps of 10 ms (Linux, `/proc/self/stat` in ticks of 100 Hz).
