@@ -81,6 +81,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 async fn open(port: u16, tls: &Option<tokio_rustls::TlsConnector>) -> Box<dyn Stream> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
+    // The small packets of a handshake would wait for each other.
+    stream.set_nodelay(true).expect("a TCP option");
     match tls {
         None => Box::new(stream),
         Some(tls) => {

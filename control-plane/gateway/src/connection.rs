@@ -8,6 +8,7 @@ use crate::{
     link::{Link, Request},
     metrics::Counters,
     rate::Bucket,
+    registry::Begun,
     server::Shared,
     session::{Connect, Event, Incoming, Session},
 };
@@ -46,8 +47,8 @@ thread_local! {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The claimed client id, and the device that the handler says it is.
-type Verdict = (String, Result<Arc<str>, Refusal>);
+/// When a login began, the claimed client id, and the device that the handler says it is.
+type Verdict = (Begun, String, Result<Arc<str>, Refusal>);
 
 /// The task of one connection; it ends when the connection is closed.
 pub(crate) struct Connection<S, H: Handler> {
@@ -188,9 +189,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
 
     fn poll_login(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(login) = &mut self.login else { return false };
-        let Poll::Ready((claimed, result)) = login.as_mut().poll(cx) else { return false };
+        let Poll::Ready((begun, claimed, result)) = login.as_mut().poll(cx) else { return false };
         self.login = None;
-        let refused = match result {
+        let verdict = match result {
             Ok(device) if self.expires.is_some_and(|expires| expires <= Instant::now()) => {
                 tracing::debug!(%device, "refused: its certificate has expired");
                 Err(CloseReason::CertificateExpired)
@@ -204,10 +205,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
             Err(Refusal::Banned) => Err(CloseReason::Banned),
             Err(Refusal::Unavailable) => Err(CloseReason::LoginUnavailable),
         };
-        match refused {
+        let handler = &self.shared.handler;
+        let registry = &self.shared.registry;
+        let admitted = verdict.and_then(|device| {
+            match registry.insert(&device, &self.link, begun, || handler.connected(&device)) {
+                true => Ok(device),
+                false => Err(CloseReason::LoginUnavailable),
+            }
+        });
+        match admitted {
             Ok(device) => {
-                let handler = &self.shared.handler;
-                self.shared.registry.insert(&device, &self.link, || handler.connected(&device));
                 Counters::add(&self.shared.counters.logins, 1);
                 self.session.accept(device);
                 self.heard = Instant::now();
@@ -319,7 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
             address: self.address,
         };
         let handler = self.shared.handler.clone();
-        self.login = Some(Box::pin(async move { (claimed, handler.authenticate(login).await) }));
+        let begun = self.shared.registry.begin();
+        self.login = Some(Box::pin(async move { (begun, claimed, handler.authenticate(login).await) }));
     }
 
     fn ask_retained(&mut self) {

@@ -151,11 +151,11 @@ impl<H: Handler> Gateway<H> {
         }
     }
 
-    /// Ends a device's connection, if there is one. What it has in flight is not acknowledged.
+    /// Ends a device's connection, if there is one; what it has in flight is not acknowledged. Logins that are being
+    /// checked at the moment, of any device, are refused as *server unavailable*, so that none that was found welcome
+    /// before the kick gets in after it.
     pub fn kick(&self, device: &str) {
-        if let Some(link) = self.shared.registry.get(device) {
-            link.request(Request::Close(CloseReason::Kicked));
-        }
+        self.shared.registry.kick(device);
     }
 
     /// How many devices are connected.

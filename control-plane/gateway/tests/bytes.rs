@@ -581,6 +581,23 @@ async fn a_kick_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_kick_reaches_a_login_that_is_being_checked() {
+    for (version, code) in [(4, 3), (5, 0x88)] {
+        let server = Server::start(patient()).await;
+        *server.handler.login_takes.lock().unwrap() = Duration::from_millis(300);
+        let mut raw = Raw::open(&server).await;
+        raw.send(&connect(version, "a", "a", "secret", 60)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.gateway.kick("a");
+        assert_eq!(raw.packet().await.1[1], code, "server unavailable");
+        raw.closed().await;
+        assert_eq!(*server.handler.presence.lock().unwrap(), []);
+        // The next login finds what the kick was for.
+        Raw::login(&server, version, "a").await;
+    }
+}
+
+#[tokio::test]
 async fn a_shutdown_drains() {
     let mut server = Server::start(patient()).await;
     let mut busy = Raw::login(&server, 5, "busy").await;
