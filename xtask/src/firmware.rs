@@ -220,13 +220,27 @@ fn row(model: &Model, artifact: &Artifact, cpu: &Cpu, m: &Measurement) -> [Strin
 pub(crate) fn build(project: &Project, artifact: &Path, cpu: &Cpu, features: &str) -> Result<PathBuf> {
     let _folder = project.shell.push_dir("firmware-examples/cortex-m");
     project
-        .cargo(&["build", "--quiet", "--release", "--target", cpu.target, "--features", features])
+        .cargo(&["build", "--quiet", "--release", "--bin", "dunlin-cortex-m"])
+        .args(["--target", cpu.target, "--features", features])
         .env("RUSTFLAGS", format!("-Ctarget-cpu={}", cpu.target_cpu))
         .env("DUNLIN_ARTIFACT", artifact)
         .env("DUNLIN_BOARD", cpu.board)
         .quiet()
         .run()?;
     Ok(project.target.join(cpu.target).join("release/dunlin-cortex-m"))
+}
+
+/// Links the device's side of the telemetry loop for a target; the bytes of flash it takes. An error when any of it can
+/// panic.
+pub(crate) fn link(project: &Project, target: &str) -> Result<u64> {
+    let _folder = project.shell.push_dir("firmware-examples/cortex-m");
+    let arguments = ["build", "--quiet", "--release", "--bin", "dunlin-link", "--target", target];
+    project.cargo(&arguments).quiet().run()?;
+    let image = Image::read(&project.target.join(target).join("release/dunlin-link"))?;
+    if image.can_panic {
+        bail!("monitor, protocol or the agent's core has code that can panic on {target}: see dunlin-link");
+    }
+    Ok(image.flash_bytes())
 }
 
 /// Lints the firmware for every target, with any model.

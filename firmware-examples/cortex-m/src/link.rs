@@ -1,0 +1,107 @@
+//! Links everything that firmware can call in the monitor, the protocol and the agent's core, with inputs that the
+//! compiler knows nothing about. It is never run: `cargo xtask test` builds it and looks whether the linker had to keep
+//! the panic handler. If it is gone, no input can make that code panic.
+#![no_std]
+#![no_main]
+
+use core::hint::black_box;
+use core::panic::PanicInfo;
+
+use cortex_m_rt::entry;
+use dunlin_agent::uplink::{self, MessageKey, Settings, Uplink};
+use dunlin_monitor::{FeatureKind, Period, Ring, Shape, Window};
+use dunlin_protocol::{
+    Ack, Certificate, CertificateRequest, Desired, DeviceId, Envelope, Event, Label, Report, ReportEncoder,
+    SequenceWindow, State, Topic, UpKind,
+};
+
+#[panic_handler]
+fn panic(_: &PanicInfo) -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+#[entry]
+fn main() -> ! {
+    static mut MESSAGE: [u8; 2048] = [0; 2048];
+    static mut OUT: [u8; 2048] = [0; 2048];
+    static mut RING: Ring<2, 4, 128> = Ring::new();
+    let message = black_box(&*MESSAGE);
+    messages(message, black_box(OUT));
+    topics(message);
+    reports(message, black_box(OUT), black_box(RING));
+    uplink()
+}
+
+/// Reads every message and writes it again.
+fn messages(bytes: &[u8], out: &mut [u8]) {
+    if let Ok((envelope, body)) = Envelope::decode(bytes) {
+        black_box(envelope.encode(body, out).is_ok());
+        let mut window = SequenceWindow::from_parts(envelope.boot, envelope.seq);
+        black_box(window.apply(envelope.seq, envelope.oldest));
+        black_box(window.ack(envelope.boot).covers(envelope.oldest));
+    }
+    if let Ok(state) = State::decode(bytes) {
+        black_box(state.encode(out).is_ok());
+        state.slots.iter().for_each(|slot| {
+            black_box(slot);
+        });
+        state.attributes.iter().for_each(|pair| {
+            black_box(pair);
+        });
+    }
+    if let Ok(desired) = Desired::decode(bytes) {
+        black_box(desired.encode(out).is_ok());
+        desired.slots.iter().for_each(|slot| {
+            black_box(slot.settings.iter().count());
+        });
+    }
+    black_box(Event::decode(bytes).map(|event| event.encode(out)).is_ok());
+    black_box(Label::decode(bytes).map(|label| label.encode(out)).is_ok());
+    black_box(Ack::decode(bytes).map(|ack| ack.encode(out)).is_ok());
+    black_box(CertificateRequest::decode(bytes).map(|request| request.encode(out)).is_ok());
+    black_box(Certificate::decode(bytes).map(|certificate| certificate.encode(out)).is_ok());
+}
+
+fn topics(bytes: &[u8]) {
+    let Ok(text) = core::str::from_utf8(bytes) else { return };
+    black_box(Topic::parse(text));
+    if let Ok(device) = DeviceId::new(text) {
+        UpKind::ALL.into_iter().for_each(|kind| {
+            black_box(device.up(kind));
+        });
+        black_box(device.down_filter());
+    }
+}
+
+/// A report into a window, windows through the ring, and a window into reports.
+fn reports(bytes: &[u8], out: &mut [u8], ring: &mut Ring<2, 4, 128>) {
+    let shapes = FeatureKind::ALL.map(|kind| Shape { kind, counters: black_box(40) });
+    let Ok(mut window) = Window::<4, 128>::new([0; 32], shapes) else { return };
+    if let Ok(report) = Report::decode(bytes) {
+        black_box(report.add_to(&mut window).is_ok());
+    }
+    window.record_latency(black_box(7));
+    window.set_period(black_box(Period::default()));
+    black_box(ring.push(window).is_ok());
+    while let Some(window) = ring.pop() {
+        let mut encoder = ReportEncoder::new("kws", &window);
+        black_box(encoder.remaining(out).is_ok());
+        while let Ok(Some(len)) = encoder.next_body(out) {
+            black_box(len);
+        }
+    }
+}
+
+fn uplink() -> ! {
+    let mut uplink: Uplink<64> = Uplink::new(black_box(Settings::default()), black_box(5));
+    loop {
+        black_box(uplink.recover(black_box(MessageKey { boot: 1, seq: 2 }), black_box(UpKind::Report)));
+        let (now_ms, random) = black_box((1, 2));
+        for action in uplink.step(black_box(uplink::Event::Tick), now_ms, random) {
+            black_box(action);
+        }
+        black_box(uplink.wake_at_ms());
+    }
+}
