@@ -93,9 +93,11 @@ impl Journal {
     pub fn open(media: [Box<dyn Medium>; 2], capacity: u32) -> (Self, Damage) {
         let mut media = media;
         let mut highest = 0;
+        let mut lens = [0; 2];
         let mut best: Option<(usize, Content)> = None;
         for (index, medium) in media.iter_mut().enumerate() {
             let bytes = medium.read(MAX_FILE).unwrap_or_default();
+            lens[index] = bytes.len();
             let (content, seen) = Content::read(&bytes);
             highest = highest.max(seen);
             if let Some(content) = content
@@ -120,6 +122,13 @@ impl Journal {
         };
         // A fresh snapshot leaves torn and rotten records behind, and allocates the file.
         let _ = journal.repair();
+        // The other file's blocks as well; what is in it stays, as it is the last one that was complete.
+        let other = 1 - journal.active;
+        let missing = journal.capacity.saturating_sub(lens[other]);
+        if missing > 0 {
+            let medium = &mut journal.media[other];
+            let _ = medium.write_at(lens[other] as u64, &vec![0; missing]).and_then(|()| medium.sync());
+        }
         (journal, content.damage)
     }
 
@@ -503,7 +512,6 @@ mod tests {
     #[test]
     fn a_disk_that_fills_up_later_does_not_matter() {
         let disks = [Disk::default(), Disk::default()];
-        drop(open(&disks));
         let (mut journal, _) = open(&disks);
         // Both files are allocated now. A full disk refuses growth, which nothing needs.
         let sizes = disks.each_ref().map(|disk| disk.state().bytes.len());
