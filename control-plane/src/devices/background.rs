@@ -92,16 +92,8 @@ pub(super) async fn act(app: &App, changes: Vec<Change>) {
     for change in changes {
         match change {
             Change::Out(id) => bus.kick(&id).await,
-            Change::Desired(id) => send(app, &id).await,
+            Change::Desired(id) => desired::announce(app, &id).await,
         }
-    }
-}
-
-async fn send(app: &App, id: &DeviceId) {
-    if let Err(error) = desired::send(app, id).await {
-        // With an external broker `publish` tries again; with the embedded endpoint the device gets it when it
-        // connects or reports its state.
-        tracing::debug!(device = %id, %error, "the desired state was not sent");
     }
 }
 

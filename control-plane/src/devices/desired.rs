@@ -54,8 +54,16 @@ pub(super) enum SendError {
     Bus(#[from] BusError),
 }
 
-/// Replaces what the device's slots should hold; a new generation. The caller commits, and sends with
-/// [`crate::devices::announce`] afterwards.
+/// Sends the device its desired state again: after [`assign`] was committed, or when the device is
+/// [`super::Applied::Behind`]. A failure is made up for when the device connects or reports its state.
+pub async fn announce(app: &App, device: &DeviceId) {
+    if let Err(error) = send(app, device).await {
+        tracing::debug!(%device, %error, "the desired state was not sent");
+    }
+}
+
+/// Replaces what the device's slots should hold; a new generation. The caller commits, and calls [`announce`]
+/// afterwards.
 ///
 /// # Errors
 /// When the database fails.

@@ -40,7 +40,7 @@ use crate::limits;
 pub use api::router;
 pub use authority::{Authority, AuthorityError, Csr, CsrError, Issued};
 pub use background::run;
-pub use desired::{assign, desired};
+pub use desired::{announce, assign, desired};
 pub use device::{DesiredModel, Device, Slot};
 pub use directory::{Cohort, Directory, Entry};
 pub use enroll::{RenewError, renew};
