@@ -107,7 +107,7 @@ fn errors_show_the_place_and_the_way_out() {
         ("", "the filter is empty"),
         ("fleet = \"a\"", "equality is written =="),
         ("fleet == a", "texts need quotes: \"a\""),
-        ("fleet == \"a\" adn blocked", "did you mean \"and\"?"),
+        ("fleet == \"a\" ad blocked", "did you mean \"and\"?"),
         ("fleet == \"a\" blocked", "\"and\", \"or\" or the end was expected here"),
         ("(blocked", "\")\" was expected here"),
         ("blocked)", "there is no \"(\" for this \")\""),
