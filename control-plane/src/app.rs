@@ -17,6 +17,7 @@ use crate::http::{HttpState, Metrics};
 use crate::ids::Ids;
 use crate::live::Live;
 use crate::models::Models;
+use crate::telemetry::Telemetry;
 
 /// The application: a shared pointer to its [`Parts`], and the state of every HTTP handler.
 #[derive(Clone)]
@@ -52,6 +53,8 @@ pub struct Parts {
     pub devices: Devices,
     /// Models in memory.
     pub models: Models,
+    /// What is kept of telemetry for the API.
+    pub telemetry: Telemetry,
     /// When the process started.
     pub started_us: i64,
     /// This process' name among others: the holder of its leases.
@@ -79,6 +82,7 @@ impl App {
             access: Access::default(),
             devices: Devices::new(),
             models: Models::new(),
+            telemetry: Telemetry::default(),
         }))
     }
 

@@ -19,6 +19,7 @@ pub mod models;
 pub mod serve;
 #[cfg(test)]
 mod testing;
+pub mod telemetry;
 pub mod time;
 pub mod ui;
 

@@ -30,6 +30,7 @@ pub fn migrations() -> &'static [Migration] {
     &[
         Migration { version: 1, name: "core", sql: include_str!("../../migrations/0001_core.sql") },
         Migration { version: 2, name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
+        Migration { version: 3, name: "telemetry", sql: include_str!("../../migrations/0003_telemetry.sql") },
         Migration { version: 4, name: "models", sql: include_str!("../../migrations/0004_models.sql") },
     ]
 }
