@@ -76,7 +76,8 @@ impl Server {
         app.set_bus(bus);
         let mqtt_address = mqtt_address.unwrap_or(app.config.mqtt_listen);
         app.set_endpoints(Endpoints::new(&app.config, http_address, mqtt_address));
-        let ingest = JoinSet::new();
+        let mut ingest = JoinSet::new();
+        ingest.spawn(crate::telemetry::run(app.clone()));
         let mut background = JoinSet::new();
         background.spawn(housekeeping::run(app.clone()));
         background.spawn(devices::run(app.clone()));

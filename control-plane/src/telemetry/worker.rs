@@ -77,7 +77,7 @@ impl Worker {
                 }
                 Err(_) => {}
             }
-            if self.beaten.elapsed() >= limits::TICK {
+            if self.beaten.elapsed() >= limits::TICK || self.ingest.parts.is_full() {
                 self.maintain().await;
             }
         }

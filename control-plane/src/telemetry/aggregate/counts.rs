@@ -38,6 +38,16 @@ impl Counts {
         }
     }
 
+    /// How many counters take memory.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether all counters are zero.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// One counter.
     pub fn get(&self, index: usize) -> u64 {
         self.0.get(index).copied().unwrap_or(0)

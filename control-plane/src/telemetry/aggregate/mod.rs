@@ -153,6 +153,12 @@ impl Aggregate {
         }
     }
 
+    /// How many counters take memory, eight bytes each.
+    pub fn counters(&self) -> usize {
+        let features = self.features.values().map(|feature| feature.counts.len());
+        self.failures.len() + self.latency.counts.len() + features.sum::<usize>()
+    }
+
     /// Inferences that gave no result, of all kinds.
     pub fn failed(&self) -> u64 {
         self.failures.total()
