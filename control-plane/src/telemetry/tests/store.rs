@@ -155,7 +155,6 @@ on_both! {
 
     /// A process is killed between any two statements: the transaction is dropped at each of its waits.
     async fn killed_between_any_two_statements(database: Database) {
-        let writer = |process: &'static str| Writer { db: &database.db, process, devices: &Everyone };
         let mut expected = Vec::new();
         let mut finished = 0;
         for kill_after in 0..200_u64 {
@@ -169,13 +168,16 @@ on_both! {
             }
             let mut ingest = Ingest::new();
             process::register(&database.db, "first", START_US).await.unwrap();
-            let attempt = writer("first");
+            // With connections of its own, which end with the process.
+            let victim = database.again().await;
+            let attempt = Writer { db: &victim, process: "first", devices: &Everyone };
             let attempt = attempt.apply(&mut ingest, &batch, &new_id, START_US, HORIZON, Reading::Optimistic);
             let killed = killed_after(kill_after, attempt).await;
+            drop(victim);
             // Taken over by another process, to which the messages come again.
             process::end(&database.db, "first", None).await.unwrap();
             process::register(&database.db, "second", START_US).await.unwrap();
-            let committed = writer("second")
+            let committed = Writer { db: &database.db, process: "second", devices: &Everyone }
                 .apply(&mut Ingest::new(), &batch, &new_id, START_US, HORIZON, Reading::Locked)
                 .await
                 .unwrap();
