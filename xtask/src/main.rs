@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask test` is what the README and CI run; the others run parts of it.
 
+mod api;
 mod demo;
 mod elf;
 mod firmware;
@@ -41,6 +42,8 @@ enum Command {
     Firmware(firmware::Options),
     /// Run every fuzz target for a limited time.
     Fuzz(fuzz::Options),
+    /// Drive the HTTP API with requests made from its own description: no server errors, nothing undocumented.
+    Api(api::Options),
     /// Show what takes the flash of a firmware image: sections, crates and the largest functions.
     Size(size::Options),
 }
@@ -64,6 +67,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Setup => setup::run(&mut tools),
         Command::Firmware(options) => firmware::run(&project, &mut tools, &options).map(drop),
         Command::Fuzz(options) => fuzz::run(&project, &mut tools, &options).map(drop),
+        Command::Api(options) => api::run(&project, &mut tools, &options).map(drop),
         Command::Size(options) => size::run(&project, &mut tools, &options),
     }
 }

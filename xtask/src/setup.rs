@@ -14,7 +14,12 @@ pub(crate) const BARE_METAL: [&str; 3] =
     ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf"];
 
 /// What the oracle consists of, pinned.
-const REQUIREMENTS: [&str; 2] = ["tests/oracle/requirements.txt", "tests/oracle/requirements-litert.txt"];
+const ORACLE: [&str; 2] = ["tests/oracle/requirements.txt", "tests/oracle/requirements-litert.txt"];
+
+/// What makes requests from the API's description, pinned.
+const API_TESTER: [&str; 1] = ["tests/api/requirements.txt"];
+
+const API_TESTER_FOLDER: &str = "api-python";
 
 /// Something that a step needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,10 +38,12 @@ pub(crate) enum Need {
     Postgres,
     /// An MQTT broker, which the control plane and the agent are tested against.
     Mosquitto,
+    /// Makes requests from the description of the HTTP API.
+    ApiTester,
 }
 
 impl Need {
-    const ALL: [Need; 7] = [
+    const ALL: [Need; 8] = [
         Need::BareMetal,
         Need::Emulator,
         Need::Counter,
@@ -44,6 +51,7 @@ impl Need {
         Need::Oracle,
         Need::Postgres,
         Need::Mosquitto,
+        Need::ApiTester,
     ];
 
     fn name(self) -> &'static str {
@@ -55,6 +63,7 @@ impl Need {
             Need::Oracle => "oracle",
             Need::Postgres => "PostgreSQL",
             Need::Mosquitto => "Mosquitto",
+            Need::ApiTester => "API tester",
         }
     }
 }
@@ -82,6 +91,7 @@ impl<'p> Tools<'p> {
                 Need::Oracle => self.oracle(),
                 Need::Postgres => self.server(Postgres::programs, "postgresql"),
                 Need::Mosquitto => self.server(Mosquitto::program, "mosquitto"),
+                Need::ApiTester => self.python_packages(API_TESTER_FOLDER, &API_TESTER),
             };
             self.state.insert(need, found.map_err(|e| format!("{}: {e:#}", need.name())));
         }
@@ -127,13 +137,19 @@ impl<'p> Tools<'p> {
         Ok(place.display().to_string())
     }
 
-    /// A virtual environment in the target folder, with pinned packages.
     fn oracle(&mut self) -> Result<String> {
         let shell = &self.project.shell;
-        let wanted =
-            REQUIREMENTS.map(|file| shell.read_file(file)).into_iter().collect::<Result<String, _>>()?;
-        let folder = self.project.target.join("oracle-python");
+        let packages = self.python_packages("oracle-python", &ORACLE)?;
         let python = oracle_python(self.project);
+        cmd!(shell, "{python} -c 'from tflite_micro.python.tflite_micro import runtime'").quiet().run()?;
+        Ok(packages)
+    }
+
+    /// A virtual environment in the target folder, with the pinned packages of these files; what they are.
+    fn python_packages(&mut self, folder: &str, requirements: &[&str]) -> Result<String> {
+        let shell = &self.project.shell;
+        let wanted = requirements.iter().map(|file| shell.read_file(file)).collect::<Result<String, _>>()?;
+        let folder = self.project.target.join(folder);
         let stamp = folder.join("installed-requirements.txt");
         let packages = wanted.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(", ");
         if shell.read_file(&stamp).is_ok_and(|installed| installed == wanted) {
@@ -141,9 +157,9 @@ impl<'p> Tools<'p> {
         }
         shell.remove_path(&folder)?;
         self.virtual_environment(&folder)?;
-        let files = REQUIREMENTS.iter().flat_map(|file| ["--requirement", file]);
+        let python = folder.join("bin/python");
+        let files = requirements.iter().flat_map(|file| ["--requirement", file]);
         cmd!(shell, "{python} -m pip install --quiet {files...}").quiet().run()?;
-        cmd!(shell, "{python} -c 'from tflite_micro.python.tflite_micro import runtime'").quiet().run()?;
         shell.write_file(&stamp, &wanted)?;
         Ok(packages)
     }
@@ -202,6 +218,11 @@ impl<'p> Tools<'p> {
 /// The oracle's interpreter, whether it is there or not.
 pub(crate) fn oracle_python(project: &Project) -> PathBuf {
     project.target.join("oracle-python/bin/python")
+}
+
+/// The program that makes requests from the API's description, whether it is there or not.
+pub(crate) fn api_tester(project: &Project) -> PathBuf {
+    project.target.join(API_TESTER_FOLDER).join("bin/schemathesis")
 }
 
 /// The plugin that fits the installed emulator, whether it is there or not.

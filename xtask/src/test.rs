@@ -11,7 +11,7 @@ use xshell::cmd;
 
 use crate::project::{Project, run_all};
 use crate::setup::{BARE_METAL, Need, Tools, oracle_python};
-use crate::{firmware, fuzz, models};
+use crate::{api, firmware, fuzz, models};
 
 /// One part of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,8 @@ enum Step {
     Oracle,
     /// Unit, property, integration and documentation tests.
     Test,
+    /// Requests made from the HTTP API's description against a running server.
+    Api,
     /// The crates for devices compile without the standard library.
     NoStd,
     /// Firmware in QEMU.
@@ -97,6 +99,7 @@ impl Step {
         match self {
             Step::Fmt | Step::Doc | Step::Test => &[],
             Step::Oracle => &[Need::Oracle],
+            Step::Api => &[Need::ApiTester],
             Step::Clippy => &[Need::BareMetal, Need::Cxx],
             Step::NoStd => &[Need::BareMetal],
             Step::Firmware => &[Need::BareMetal, Need::Emulator, Need::Counter],
@@ -116,6 +119,7 @@ impl Step {
             Step::Doc => doc(project),
             Step::Oracle => oracle(project),
             Step::Test => test(project, tools),
+            Step::Api => api::run(project, tools, &api::Options::all()),
             Step::NoStd => no_std(project),
             Step::Firmware => firmware::run(project, tools, &firmware::Options::all()),
             Step::Fuzz => fuzz::run(project, tools, &fuzz::Options::all(options.fuzz_seconds)),
