@@ -50,17 +50,17 @@ async fn set(
         Table::Attributes(true) => ("device_attributes", ", reported", ", 1"),
     };
     let keep = if reported.is_empty() { "" } else { ", reported = excluded.reported" };
+    let number = number(value);
+    // sqlx 0.9 binds a missing f64 as a missing f32 to PostgreSQL, which then takes no f64 in the same prepared statement.
+    let number_sql = if number.is_some() { "$4" } else { "null" };
     let sql = format!(
-        "insert into {name} (device, key, value, number{reported_column}) values ($1, $2, $3, $4{reported}) \
+        "insert into {name} (device, key, value, number{reported_column}) values ($1, $2, $3, {number_sql}{reported}) \
          on conflict (device, key) do update set value = excluded.value, number = excluded.number{keep}"
     );
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(device.to_owned())
-        .bind(key.to_owned())
-        .bind(value.to_owned())
-        .bind(number(value))
-        .execute(db)
-        .await?;
+    let query =
+        sqlx::query(AssertSqlSafe(sql)).bind(device.to_owned()).bind(key.to_owned()).bind(value.to_owned());
+    let query = if let Some(number) = number { query.bind(number) } else { query };
+    query.execute(db).await?;
     Ok(())
 }
 
