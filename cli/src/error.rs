@@ -23,6 +23,15 @@ enum Kind {
     Usage,
     /// The command line was fine, but the work failed: exit code 1.
     Failure,
+    /// The server does not accept the token, or not for this: exit code 3.
+    Denied,
+    /// The server has no such thing: exit code 4.
+    #[serde(rename = "not_found")]
+    NotFound,
+    /// It contradicts what the server has: exit code 5.
+    Conflict,
+    /// The server cannot be reached, or not now: exit code 6. Worth repeating.
+    Unavailable,
 }
 
 impl Failure {
@@ -34,6 +43,23 @@ impl Failure {
     /// The command line makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Failure { kind: Kind::Usage, ..Failure::new(message) }
+    }
+
+    /// A server cannot be reached.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Failure { kind: Kind::Unavailable, ..Failure::new(message) }
+    }
+
+    /// A server refused with this HTTP status.
+    pub(crate) fn of_status(status: u16, message: impl Into<String>) -> Self {
+        let kind = match status {
+            401 | 403 => Kind::Denied,
+            404 => Kind::NotFound,
+            409 | 412 => Kind::Conflict,
+            408 | 429 | 502..=504 => Kind::Unavailable,
+            _ => Kind::Failure,
+        };
+        Failure { kind, ..Failure::new(message) }
     }
 
     /// Names the file that is to blame.
@@ -48,11 +74,15 @@ impl Failure {
         self
     }
 
-    /// 2 for wrong usage, 1 for everything else.
+    /// 2 for wrong usage, 3 to 6 for a server's refusals that scripts tell apart, 1 for everything else.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
             Kind::Failure => 1,
+            Kind::Denied => 3,
+            Kind::NotFound => 4,
+            Kind::Conflict => 5,
+            Kind::Unavailable => 6,
         }
     }
 

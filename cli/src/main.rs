@@ -2,13 +2,16 @@
 //!
 //! Every command computes its result as a value that can be printed as text or, with `--json`, as one JSON
 //! object on standard output. Errors are one line on standard error; with `--json` the object on standard output
-//! is then `{"error": {"kind", "file", "message", "way_out"}}`. Exit codes: 0, 1 for a failure, 2 for wrong usage.
+//! is then `{"error": {"kind", "file", "message", "way_out"}}`. Exit codes: 0, 1 for a failure, 2 for wrong usage;
+//! of commands that ask a control plane also 3 (not allowed), 4 (no such thing), 5 (contradicts what is there) and 6
+//! (cannot be reached, or not now).
 
 mod array;
 mod baseline;
 mod calibration;
 mod commands;
 mod error;
+mod load;
 mod metrics;
 mod model;
 mod npz;

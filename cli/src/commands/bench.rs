@@ -8,6 +8,7 @@ use dunlin_artifact::Pattern;
 use dunlin_runtime::Session;
 use serde::Serialize;
 
+use super::ingest;
 use crate::error::Failure;
 use crate::model::{Model, ModelFile};
 use crate::output::{Outcome, count, grouped, table};
@@ -30,10 +31,29 @@ const SEED: u32 = 2_024;
 /// The inputs are seeded noise. Only the runs are timed, not the filling of inputs. The operators' shares are taken
 /// in separate runs, because timing every operator costs time itself.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Example:
   dunlin bench kws.dunlin
-  dunlin bench kws.dunlin --iterations 1000 --threads 4")]
+  dunlin bench kws.dunlin --iterations 1000 --threads 4
+  dunlin bench ingest --devices 200"
+)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    model: Option<ModelArgs>,
+}
+
+/// What else there is to measure.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    Ingest(ingest::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct ModelArgs {
     /// The artifact.
     #[arg(value_name = "FILE.dunlin")]
     file: PathBuf,
@@ -84,6 +104,14 @@ struct InstructionTime {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
+    match (&args.other, &args.model) {
+        (Some(Other::Ingest(args)), _) => ingest::run(args),
+        (None, Some(args)) => measure_model(args),
+        (None, None) => Err(Failure::usage("there is nothing to measure").way_out("give an artifact")),
+    }
+}
+
+fn measure_model(args: &ModelArgs) -> Result<Outcome, Failure> {
     let file = ModelFile::read(&args.file)?;
     file.parse_intact()?;
     let start = Instant::now();

@@ -7,6 +7,7 @@ mod compile;
 mod device;
 mod eval;
 mod fleet;
+mod ingest;
 mod inspect;
 mod key;
 mod login;
@@ -14,6 +15,7 @@ mod model;
 mod ops;
 mod run;
 mod serve;
+mod stats;
 mod token;
 mod verify;
 
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Model(model::Args),
     Token(token::Args),
     Audit(audit::Args),
+    Stats(stats::Args),
 }
 
 impl Command {
@@ -65,6 +68,7 @@ impl Command {
             Command::Model(args) => model::run(args),
             Command::Token(args) => token::run(args),
             Command::Audit(args) => audit::run(args),
+            Command::Stats(args) => stats::run(args, json),
         }
     }
 }

@@ -62,6 +62,8 @@ impl Api {
             .user_agent(concat!("dunlin/", env!("CARGO_PKG_VERSION")))
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
             .connect_timeout(Duration::from_secs(10))
+            // The token goes to the named server only.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Failure::new(format!("no HTTP client: {error}")))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -260,7 +262,7 @@ impl Api {
             while let Some(next) = cause.source() {
                 cause = next;
             }
-            Failure::new(format!("{} {what}: {cause}", self.address()))
+            Failure::unavailable(format!("{} {what}: {cause}", self.address()))
                 .way_out("check --server and that `dunlin serve` runs there")
         })
     }
@@ -272,11 +274,11 @@ impl Api {
         let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let field = |name| problem.get(name).and_then(Value::as_str);
         let Some(detail) = field("detail") else {
-            return Failure::new(format!("{} answers {status}", self.address()));
+            return Failure::of_status(status.as_u16(), format!("{} answers {status}", self.address()));
         };
         let about =
             field("field").map(|name| format!("{}: ", name.trim_start_matches('/'))).unwrap_or_default();
-        let failure = Failure::new(format!("{about}{detail}"));
+        let failure = Failure::of_status(status.as_u16(), format!("{about}{detail}"));
         match status {
             StatusCode::UNAUTHORIZED => failure.way_out("`dunlin login` with a valid token"),
             StatusCode::FORBIDDEN => failure.way_out("ask for a token with another role or scope"),
