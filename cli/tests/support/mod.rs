@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod mqtt;
+pub(crate) mod plane;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
