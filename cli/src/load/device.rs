@@ -22,6 +22,9 @@ const CLASSES: usize = 10;
 const LATENCIES_US: [u64; 6] = [900, 950, 1_000, 1_050, 1_100, 1_800];
 /// Without news for so long, what is not acknowledged is sent again, as devices do.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Attempts to connect, and the pause between them.
+const ATTEMPTS: u32 = 400;
+const PAUSE: Duration = Duration::from_millis(250);
 /// Longest silence that the broker is told to expect, in seconds.
 const KEEP_ALIVE_S: u16 = 600;
 
@@ -57,8 +60,25 @@ fn report() -> Result<Vec<u8>, String> {
     Ok(body[..len.unwrap_or(0)].to_vec())
 }
 
-/// Connects and subscribes to what the control plane sends.
+/// Connects, again and again as devices do: brokers take so many connections a second from one address, and end others.
 async fn connect(
+    broker: &Broker,
+    credentials: &Credentials,
+) -> io::Result<(BufReader<OwnedReadHalf>, OwnedWriteHalf)> {
+    let mut attempt = 1;
+    loop {
+        match connect_once(broker, credentials).await {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied && attempt < ATTEMPTS => {
+                attempt += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Connects and subscribes to what the control plane sends.
+async fn connect_once(
     broker: &Broker,
     credentials: &Credentials,
 ) -> io::Result<(BufReader<OwnedReadHalf>, OwnedWriteHalf)> {
