@@ -17,9 +17,9 @@ pub mod limits;
 pub mod live;
 pub mod models;
 pub mod serve;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
-pub mod telemetry;
 pub mod time;
 pub mod ui;
 

@@ -134,8 +134,11 @@ pub(super) const PLAIN_FIELDS: [(&str, Field); 8] = [
     ("connected", Field::Connected),
 ];
 
+/// Makes a field of its key.
+type WithKey = fn(String) -> Field;
+
 /// Fields with a key: `tags.region`.
-pub(super) const KEYED_FIELDS: [(&str, fn(String) -> Field); 5] = [
+pub(super) const KEYED_FIELDS: [(&str, WithKey); 5] = [
     ("tags", Field::Tag),
     ("attributes", Field::Attribute),
     ("running", Field::Running),

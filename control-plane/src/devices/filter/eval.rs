@@ -50,7 +50,7 @@ pub struct SlotFacts {
 enum Value<'a> {
     Text(&'a str),
     Version(&'a str),
-    Value(&'a str),
+    Pair(&'a str),
     Model(&'a SlotFacts),
     Time(i64),
     Flag(bool),
@@ -74,7 +74,7 @@ impl Filter {
                 values.iter().any(|value| compare(&found, CompareOp::Eq, value, now_us))
             }),
             Filter::Matches(field, pattern) => match value_of(field, facts) {
-                Some(Value::Text(text) | Value::Version(text) | Value::Value(text)) => glob(pattern, text),
+                Some(Value::Text(text) | Value::Version(text) | Value::Pair(text)) => glob(pattern, text),
                 Some(Value::Model(SlotFacts { digest: Some(digest), .. })) => glob(pattern, digest),
                 _ => false,
             },
@@ -98,8 +98,8 @@ fn value_of<'a>(field: &Field, facts: &'a Facts) -> Option<Value<'a>> {
         Field::Created => Some(Value::Time(facts.created_us)),
         Field::Blocked => Some(Value::Flag(facts.blocked)),
         Field::Connected => Some(Value::Flag(facts.connected)),
-        Field::Tag(key) => facts.tags.get(key).map(|text| Value::Value(text)),
-        Field::Attribute(key) => facts.attributes.get(key).map(|text| Value::Value(text)),
+        Field::Tag(key) => facts.tags.get(key).map(|text| Value::Pair(text)),
+        Field::Attribute(key) => facts.attributes.get(key).map(|text| Value::Pair(text)),
         Field::Running(slot) => model(&facts.slots, slot),
         Field::Desired(slot) => model(&facts.desired, slot),
         Field::Status(slot) => facts.slots.get(slot).map(|facts| Value::Text(&facts.status)),
@@ -108,7 +108,7 @@ fn value_of<'a>(field: &Field, facts: &'a Facts) -> Option<Value<'a>> {
 
 fn compare(found: &Value<'_>, op: CompareOp, value: &Literal, now_us: i64) -> bool {
     match (found, value) {
-        (Value::Text(text) | Value::Value(text) | Value::Version(text), Literal::Text(value))
+        (Value::Text(text) | Value::Pair(text) | Value::Version(text), Literal::Text(value))
             if !op.is_order() =>
         {
             op.holds(text, &value.as_str())
@@ -117,7 +117,7 @@ fn compare(found: &Value<'_>, op: CompareOp, value: &Literal, now_us: i64) -> bo
             (Some(found), Some(value)) => op.holds(&found, &value),
             _ => false,
         },
-        (Value::Value(text), Literal::Number(value)) => {
+        (Value::Pair(text), Literal::Number(value)) => {
             number(text).is_some_and(|found| op.holds(&found, value))
         }
         (Value::Model(model), Literal::Text(value)) => {

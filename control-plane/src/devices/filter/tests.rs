@@ -337,7 +337,7 @@ async fn insert(tx: &mut Tx, facts: &Facts) {
     });
     devices::set_desired(tx, &facts.id, &desired.collect()).await.expect("desired");
     if let Some(us) = facts.last_seen_us {
-        devices::write_seen(tx, &[id.clone()], us).await.expect("seen");
+        devices::write_seen(tx, std::slice::from_ref(&id), us).await.expect("seen");
     }
     if facts.blocked {
         devices::block(tx, &facts.id, Some((START_US, "test"))).await.expect("blocked");

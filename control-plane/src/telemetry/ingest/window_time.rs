@@ -82,7 +82,7 @@ mod tests {
         ) {
             let start = if is_near { NOW_S.saturating_add_signed(near) } else { start };
             let (end, _) = window_end(start, duration, age, NOW_US, HORIZON);
-            prop_assert!(end >= NOW_US - HORIZON.past_us && end <= NOW_US + HORIZON.future_us);
+            prop_assert!((NOW_US - HORIZON.past_us..=NOW_US + HORIZON.future_us).contains(&end));
         }
     }
 }

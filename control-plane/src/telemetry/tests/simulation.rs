@@ -150,8 +150,8 @@ impl World {
             queue: Vec::new(),
             locked: false,
         };
-        let mut store = Store::default();
-        store.processes = ["a0", "b0"].map(|name| (name.to_owned(), Counters::default())).into();
+        let processes = ["a0", "b0"].map(|name| (name.to_owned(), Counters::default())).into();
+        let store = Store { processes, ..Store::default() };
         let device =
             |n| Device { id: format!("device-{n}"), boots: Vec::new(), clock_s: START_US / 1_000_000 };
         let mut world = World {
