@@ -188,18 +188,7 @@ fn test(project: &Project, tools: &mut Tools) -> Result<String> {
         &["test", "--no-fail-fast", "--lib", "--bins", "--tests"]
     };
     let selection = ["--workspace", "--all-features"];
-    // Tests that need other servers are marked as ignored, so that `cargo test` says that it left them out.
-    let with_servers = matches!(servers(tools), Outcome::Passed(_));
-    let ignored: &[&str] = match (with_servers, nextest) {
-        (true, true) => &["--run-ignored", "all"],
-        (true, false) => &["--", "--include-ignored"],
-        (false, _) => &[],
-    };
-    let mut tests = project.cargo(&[runner, &selection, ignored].concat());
-    let postgres = if with_servers { Some(Postgres::start()?) } else { None };
-    if let Some(server) = &postgres {
-        tests = tests.env("DUNLIN_TEST_POSTGRES", server.url("postgres"));
-    }
+    let mut tests = project.cargo(&[runner, &selection].concat());
     let cases = oracle_cases(project);
     let with_oracle = cases.join("index.json").is_file();
     if with_oracle {
@@ -212,13 +201,38 @@ fn test(project: &Project, tools: &mut Tools) -> Result<String> {
     // Tests leave their tables there, as test runners hide what a passing test prints.
     let reports = project.target.join("reports");
     project.shell.remove_path(&reports)?;
-    let result = run_all([tests, documentation]);
+    let result = run_all([tests, documentation]).and(with_servers(project, tools, nextest));
     for report in project.shell.read_dir(&reports).unwrap_or_default() {
         let name = report.file_stem().unwrap_or_default().display().to_string();
         println!("\n-- {name} --\n{}", project.shell.read_file(&report)?);
     }
     result?;
     Ok(format!("{} the oracle's generated cases", if with_oracle { "with" } else { "WITHOUT" }))
+}
+
+/// The tests that need other servers, and those of the control plane on PostgreSQL instead of SQLite. The former are
+/// marked as ignored, so that `cargo test` says that it left them out.
+fn with_servers(project: &Project, tools: &mut Tools, nextest: bool) -> Result<()> {
+    if !matches!(servers(tools), Outcome::Passed(_)) {
+        return Ok(());
+    }
+    let postgres = Postgres::start()?;
+    let selection = ["--workspace", "--all-features"];
+    let runs: [&[&str]; 2] = if nextest {
+        let run = ["nextest", "run", "--no-fail-fast"];
+        [
+            &[&run[..], &selection, &["--run-ignored", "only"]].concat(),
+            &[&run[..], &selection, &["-E", "package(dunlin-control-plane)"]].concat(),
+        ]
+    } else {
+        let run = ["test", "--no-fail-fast", "--lib", "--bins", "--tests"];
+        [
+            &[&run[..], &selection, &["--", "--ignored"]].concat(),
+            &[&run[..], &["--package", "dunlin-control-plane", "--all-features"]].concat(),
+        ]
+    };
+    let server = postgres.url("postgres");
+    run_all(runs.map(|arguments| project.cargo(arguments).env("DUNLIN_TEST_POSTGRES", &server)))
 }
 
 /// Whether the tests had the larger set of models.
