@@ -105,13 +105,10 @@ impl Config {
                 SETTINGS.iter().map(|setting| setting.key.to_owned()),
             ));
         }
-        if let Some(name) = variables
-            .keys()
-            .find(|name| {
-                name.starts_with("DUNLIN_") && !SETTINGS.iter().any(|setting| setting.variable() == **name)
-            })
-            .filter(|name| !FOREIGN_VARIABLES.contains(&name.as_str()))
-        {
+        let unknown = variables.keys().find(|name| {
+            is_of_a_section(name) && !SETTINGS.iter().any(|setting| setting.variable() == **name)
+        });
+        if let Some(name) = unknown {
             return Err(ConfigError::unknown("environment", name, SETTINGS.iter().map(Setting::variable)));
         }
         let mut values = Vec::with_capacity(SETTINGS.len());
@@ -142,9 +139,15 @@ impl Config {
     }
 }
 
-/// Variables with the settings' prefix that belong to other commands and to tests.
-const FOREIGN_VARIABLES: [&str; 4] =
-    ["DUNLIN_SERVER", "DUNLIN_TOKEN", "DUNLIN_CONFIG", "DUNLIN_TEST_POSTGRES"];
+/// Whether a variable looks like a setting of a section, such as DUNLIN_HTTP_LISTN. Other names with the prefix belong
+/// to other commands: DUNLIN_SERVER, DUNLIN_MODELS.
+fn is_of_a_section(variable: &str) -> bool {
+    SETTINGS.iter().filter_map(|setting| setting.key.split_once('.')).any(|(section, _)| {
+        let rest =
+            variable.strip_prefix("DUNLIN_").and_then(|name| name.strip_prefix(&section.to_uppercase()));
+        rest.is_some_and(|rest| rest.starts_with('_'))
+    })
+}
 
 impl Effective {
     fn entry(&self, key: &str) -> Option<&(&'static Setting, String, Source)> {

@@ -306,7 +306,7 @@ async fn model_statistics(
 
 /// Shows what an artifact did that devices run, whether the registry knows it or not.
 #[utoipa::path(get, path = "/telemetry/digests/{digest}", operation_id = "digest_statistics", tag = "telemetry",
-    params(("digest" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The artifact's digest, in hex"),
+    params(("digest" = String, Path, min_length = 64, max_length = 64, pattern = "^[0-9a-f]{64}$", description = "The artifact's digest, in hex"),
         TimeQuery, WhoseQuery),
     responses((status = 200, body = Statistics)))]
 async fn digest_statistics(
