@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
@@ -96,6 +98,22 @@ impl Postgres {
     /// # Errors
     /// When it does not answer.
     pub fn resume(&mut self) -> Result<()> {
+        // After a kill the old server's children hold its memory for a moment, and a new one refuses to start.
+        let patience = Duration::from_secs(20);
+        let begin = Instant::now();
+        loop {
+            match self.start_process() {
+                Ok(process) => {
+                    self.process = Some(process);
+                    return Ok(());
+                }
+                Err(_) if begin.elapsed() < patience => sleep(Duration::from_millis(100)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn start_process(&self) -> Result<Process> {
         let port = self.port.to_string();
         let mut postgres = Command::new(self.programs.join("postgres"));
         postgres
@@ -111,8 +129,7 @@ impl Postgres {
             ready.args(["--quiet", "--host=127.0.0.1", "--port", &port]);
             ready.status().is_ok_and(|status| status.success())
         })?;
-        self.process = Some(process);
-        Ok(())
+        Ok(process)
     }
 
     fn data(&self) -> PathBuf {
