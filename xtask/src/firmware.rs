@@ -243,15 +243,18 @@ pub(crate) fn link(project: &Project, target: &str) -> Result<u64> {
     Ok(image.flash_bytes())
 }
 
-/// Lints the firmware for every target, with any model.
+/// Lints the firmware for every target, with any model, and the device for this machine.
 pub(crate) fn clippy(project: &Project, options: &[&str]) -> Result<()> {
     let model = models::list(project)?.into_iter().next().context("there is no model")?;
     let artifact = Compiler::new(project)?.compile(&model)?;
     let _folder = project.shell.push_dir("firmware-examples");
-    run_all(BARE_METAL.map(|target| {
-        let arguments = ["clippy", "--workspace", "--all-features", "--target", target];
+    let bare_metal = BARE_METAL.map(|target| {
+        let arguments = ["clippy", "--package", "dunlin-cortex-m", "--all-features", "--target", target];
         project.cargo(&[&arguments, options].concat()).env("DUNLIN_ARTIFACT", &artifact.file)
-    }))
+    });
+    // The device runs as a process of this machine.
+    let device = ["clippy", "--package", "dunlin-device", "--all-targets", "--all-features"];
+    run_all(bare_metal.into_iter().chain([project.cargo(&[&device, options].concat())]))
 }
 
 /// What a run showed, or why it failed. An image that cannot be built is an error: others could not be either.

@@ -264,6 +264,14 @@ fn no_std(project: &Project) -> Result<String> {
         arguments.extend(["--target", target]);
     }
     project.cargo(&arguments).run()?;
+    {
+        let _folder = project.shell.push_dir("firmware-examples");
+        let mut device = vec!["build", "--package", "dunlin-device", "--lib"];
+        for target in BARE_METAL {
+            device.extend(["--target", target]);
+        }
+        project.cargo(&device).run()?;
+    }
     let mut linked = Vec::new();
     for target in BARE_METAL {
         linked.push(format!("{target} {} bytes", firmware::link(project, target)?));
