@@ -221,8 +221,9 @@ proptest! {
 
     #[test]
     fn every_text_within_the_limits_comes_back(
-        slot in "\\PC{0,8}", reason in "\\PC{0,40}", key in "\\PC{0,8}", value in "\\PC{0,24}", generation: u64,
+        slot in "\\PC{0,8}", reason in "\\PC{0,40}", key in "\\PC{0,8}", value in "\\PC{0,16}", generation: u64,
     ) {
+        // A character takes up to four bytes, and limits are in bytes.
         let pairs = [Pair { key: &key, value: &value }; 16];
         let slots = [SlotState { slot: &slot, model: [3; 32], status: SlotStatus::Trial, reason: &reason }; 8];
         let state = State {

@@ -9,7 +9,7 @@
 //! Counting goes on in memory. An item that is on disk is then not numbered before that is on disk too: after a
 //! crash it would come back and be counted a second time. An item that never reached the disk may go at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -493,26 +493,19 @@ impl Queue {
         ids.len()
     }
 
-    /// Merges the two oldest items of one group. `false` when there are none.
+    /// Merges the two oldest neighbours of one group that can be merged. `false` when there are none.
     fn merge_oldest(&mut self) -> bool {
-        let mut refused = BTreeSet::new();
-        let ids: Vec<u64> = self.waiting.keys().copied().collect();
-        for (index, first) in ids.iter().enumerate() {
-            let Some(waiting) = self.waiting.get(first) else { continue };
-            let group = (waiting.kind, waiting.group.clone());
-            if refused.contains(&group) {
-                continue;
+        let mut oldest: BTreeMap<(UpKind, &[u8]), u64> = BTreeMap::new();
+        let mut pairs = Vec::new();
+        for (id, waiting) in &self.waiting {
+            let group = (waiting.kind, waiting.group.as_slice());
+            if let Some(before) = oldest.insert(group, *id) {
+                pairs.push((before, *id));
             }
-            let same = |id: &&u64| {
-                self.waiting.get(id).is_some_and(|other| (other.kind, &other.group) == (group.0, &group.1))
-            };
-            let Some(second) = ids[index + 1..].iter().find(same) else { continue };
-            match self.merge_pair(*first, *second) {
-                Some(()) => return true,
-                None => refused.insert(group),
-            };
         }
-        false
+        // By the age of the older one.
+        pairs.sort_unstable();
+        pairs.iter().any(|(first, second)| self.merge_pair(*first, *second).is_some())
     }
 
     /// Puts both items in the place of the younger one, so that the watermark stays true.
