@@ -7,6 +7,7 @@
 
 mod support;
 
+use dunlin_gateway::tls::ServerIdentity;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -26,7 +27,8 @@ async fn main() {
     let is_tls = support::option("--tls", 0) > 0;
     let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let (certificate, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
-    let tls = || dunlin_gateway::tls::server_config(certificate.as_bytes(), key.as_bytes(), None);
+    let identity = ServerIdentity::new(certificate.as_bytes(), key.as_bytes()).expect("a good certificate");
+    let tls = || dunlin_gateway::tls::server_config(identity, None);
     let tls = is_tls.then(tls).transpose().expect("a good certificate");
     let gateway = support::gateway(support::Batches::start(Duration::from_millis(3)), tls).await;
     let port = gateway.addresses()[0].port();

@@ -4,7 +4,7 @@
 //! no read buffer (bytes are read into a buffer that the threads share) and no write buffer.
 
 use crate::{
-    AckToken, CloseReason, Handler, Login, Message, Publish, Refusal,
+    AckToken, Certificate, CloseReason, Handler, Login, Message, Publish, Refusal,
     link::{Link, Request},
     metrics::Counters,
     rate::Bucket,
@@ -54,7 +54,7 @@ type Verdict = (Begun, String, Result<Arc<str>, Refusal>);
 pub(crate) struct Connection<S, H: Handler> {
     io: S,
     address: SocketAddr,
-    certificate: Option<String>,
+    certificate: Option<Certificate>,
     /// When the certificate, if there is one, expires.
     expires: Option<Instant>,
     shared: Arc<Shared<H>>,
@@ -110,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
     pub(crate) fn new(
         io: S,
         address: SocketAddr,
-        certificate: Option<crate::tls::ClientCertificate>,
+        certificate: Option<(Certificate, Duration)>,
         accepted: Instant,
         link: Arc<Link>,
         shared: Arc<Shared<H>>,
@@ -118,11 +118,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<S, H> {
         let limits = &shared.limits;
         let now = Instant::now();
         let login_by = accepted + limits.login_timeout;
-        let expires = certificate.as_ref().and_then(|certificate| now.checked_add(certificate.remaining));
+        let (certificate, remaining) = certificate.unzip();
+        let expires = remaining.and_then(|remaining| now.checked_add(remaining));
         Connection {
             io,
             address,
-            certificate: certificate.map(|certificate| certificate.common_name),
+            certificate,
             expires,
             link,
             session: Session::new(limits.clone()),

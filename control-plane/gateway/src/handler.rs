@@ -12,10 +12,20 @@ pub struct Login {
     pub username: Option<String>,
     /// The password of the CONNECT.
     pub password: Option<Bytes>,
-    /// The common name of the client certificate: verified against the listener's CA and its validity time.
-    pub certificate: Option<String>,
+    /// The client certificate: verified against the listener's CA and its validity time. Whether it was revoked or
+    /// replaced is for the handler to say.
+    pub certificate: Option<Certificate>,
     /// Where it connects from.
     pub address: SocketAddr,
+}
+
+/// What a client certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The subject's common name.
+    pub common_name: String,
+    /// The serial number: the bytes of the DER integer.
+    pub serial: Vec<u8>,
 }
 
 impl fmt::Debug for Login {
@@ -33,7 +43,7 @@ impl fmt::Debug for Login {
 /// Why a client is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Unknown identity or wrong password. The client learns nothing more.
+    /// Unknown identity, wrong password or a certificate that is no longer good. The client learns nothing more.
     #[error("bad user name or password")]
     BadCredential,
     /// A known identity that may not connect.

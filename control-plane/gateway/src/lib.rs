@@ -13,7 +13,8 @@
 //!
 //! ## What a client can rely on
 //!
-//! - MQTT 3.1.1 and 5 on the same port, over TCP or TLS; with mutual TLS the certificate's common name is the identity.
+//! - MQTT 3.1.1 and 5 on the same port, over TCP or TLS; with mutual TLS the certificate's common name is the identity,
+//!   and the handler learns its serial number too, so that it can refuse one that was revoked or replaced.
 //! - The client id must be the authenticated device id. A client that proves to be `a` and calls itself `b` is refused
 //!   before it can disturb `b`; `a` connecting again takes over its own old connection.
 //! - It may publish to `d/{id}/up/{anything}` (one level) with QoS 0 or 1, and subscribe to `d/{id}/down/#` or
@@ -54,7 +55,7 @@ mod topic;
 
 pub use ack::{AckToken, InOrder};
 pub use config::{Config, Limits, Listener};
-pub use handler::{Handler, Login, Publish, Refusal};
+pub use handler::{Certificate, Handler, Login, Publish, Refusal};
 pub use metrics::{CloseReason, Metrics};
 pub use outbox::Message;
 pub use server::{BindError, Gateway, Sent, Shutdown};

@@ -1,11 +1,18 @@
 //! TLS for listeners.
 
+use crate::Certificate;
 use rustls::{
     RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Whether devices show a certificate.
@@ -45,14 +52,62 @@ pub enum TlsError {
     Identity(rustls::Error),
 }
 
-/// A configuration for [`crate::Listener::tls`]: the server's certificate chain and private key, and, for mutual TLS,
-/// the CA that issues the devices' certificates; all as PEM. TLS 1.2 and 1.3.
+/// The server's certificate chain and private key. They can be replaced while connections are accepted.
+pub struct ServerIdentity(RwLock<Arc<CertifiedKey>>);
+
+impl ServerIdentity {
+    /// Reads both from PEM.
+    ///
+    /// # Errors
+    /// When a text is not readable, or they do not belong together.
+    pub fn new(chain: &[u8], key: &[u8]) -> Result<Arc<ServerIdentity>, TlsError> {
+        Ok(Arc::new(ServerIdentity(RwLock::new(certified(chain, key)?))))
+    }
+
+    /// Shows these to every connection from now on.
+    ///
+    /// # Errors
+    /// As [`ServerIdentity::new`]; the old ones stay.
+    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        let new = certified(chain, key)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerIdentity(key masked)")
+    }
+}
+
+impl ResolvesServerCert for ServerIdentity {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+fn certified(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = read_certificates(chain, "server certificate")?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem { what: "private key", source })?;
+    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(TlsError::Identity)
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+/// A configuration for [`crate::Listener::tls`]: who the server is, and, for mutual TLS, the CA that issues the devices'
+/// certificates, as PEM. TLS 1.2 and 1.3.
+///
+/// # Errors
+/// When the CA's certificate cannot be used.
 pub fn server_config(
-    chain: &[u8],
-    key: &[u8],
+    identity: Arc<ServerIdentity>,
     clients: Option<(&[u8], ClientCertificates)>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
     // The provider supports the default versions.
     let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Identity)?;
@@ -70,10 +125,7 @@ pub fn server_config(
             })
         }
     };
-    let chain = read_certificates(chain, "server certificate")?;
-    let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem { what: "private key", source })?;
-    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Identity)?;
+    let mut config = builder.with_cert_resolver(identity);
     // A fleet reconnects after a restart of the server, when memory of sessions is gone anyway; without it an idle
     // connection costs less, and a certificate is verified at every connection.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -90,20 +142,14 @@ fn read_certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDe
     }
 }
 
-/// What a verified client certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientCertificate {
-    pub(crate) common_name: String,
-    /// For how long it is valid still; zero if it has expired.
-    pub(crate) remaining: Duration,
-}
-
-/// Reads a certificate that TLS has verified; `None` if it has no (readable) common name.
-pub(crate) fn client_certificate(der: &[u8], now: UnixTime) -> Option<ClientCertificate> {
+/// Reads a certificate that TLS has verified, and for how long it is valid still (zero if it has expired); `None` if it
+/// has no (readable) common name.
+pub(crate) fn client_certificate(der: &[u8], now: UnixTime) -> Option<(Certificate, Duration)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let common_name = certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+    let serial = certificate.raw_serial().to_vec();
     let not_after = certificate.validity().not_after.timestamp();
     let remaining = not_after.saturating_sub_unsigned(now.as_secs());
     let remaining = Duration::from_secs(u64::try_from(remaining).unwrap_or(0));
-    Some(ClientCertificate { common_name, remaining })
+    Some((Certificate { common_name, serial }, remaining))
 }

@@ -4,7 +4,7 @@ mod support;
 
 use dunlin_gateway::{
     CloseReason, Limits,
-    tls::{self, ClientCertificates},
+    tls::{self, ClientCertificates, ServerIdentity, TlsError},
 };
 use rumqttc::{Transport, v5};
 use std::{sync::Arc, time::Duration};
@@ -212,6 +212,13 @@ struct Authority {
 struct Issued {
     chain: String,
     key: String,
+    serial: Vec<u8>,
+}
+
+impl Issued {
+    fn identity(&self) -> Arc<ServerIdentity> {
+        ServerIdentity::new(self.chain.as_bytes(), self.key.as_bytes()).unwrap()
+    }
 }
 
 impl Authority {
@@ -230,8 +237,11 @@ impl Authority {
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(not_after_year, 1, 1);
+        // Like the control plane's: positive, and of full length in DER.
+        let serial: Vec<u8> = b"@".iter().chain(&key.public_key_raw()[1..16]).copied().collect();
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&serial));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Issued { chain: certificate.pem(), key: key.serialize_pem() }
+        Issued { chain: certificate.pem(), key: key.serialize_pem(), serial }
     }
 
     /// A client's TLS that trusts this CA and shows `client`.
@@ -260,7 +270,7 @@ async fn tls_server(authority: &Authority, certificates: ClientCertificates) -> 
     let server = authority.issue("localhost", 2100);
     let ca = authority.ca.pem();
     let clients = Some((ca.as_bytes(), certificates));
-    let config = tls::server_config(server.chain.as_bytes(), server.key.as_bytes(), clients).unwrap();
+    let config = tls::server_config(server.identity(), clients).unwrap();
     Server::start_with(Limits::default(), Some(config)).await
 }
 
@@ -332,7 +342,7 @@ async fn a_password_works_where_certificates_are_optional() {
 async fn a_tls_handshake_that_does_not_come_is_cut_off() {
     let authority = Authority::new("device CA");
     let server = authority.issue("localhost", 2100);
-    let config = tls::server_config(server.chain.as_bytes(), server.key.as_bytes(), None).unwrap();
+    let config = tls::server_config(server.identity(), None).unwrap();
     let limits = Limits { login_timeout: Duration::from_millis(200), ..Limits::default() };
     let server = Server::start_with(limits, Some(config)).await;
     let mut raw = support::Raw::open(&server).await;
@@ -344,15 +354,46 @@ async fn a_tls_handshake_that_does_not_come_is_cut_off() {
     assert_eq!(server.gateway.shutdown(SOON).await.unfinished, 0);
 }
 
+#[tokio::test]
+async fn the_handler_tells_certificates_of_a_device_apart() {
+    let authority = Authority::new("device CA");
+    let server = tls_server(&authority, ClientCertificates::Required).await;
+    let (old, new) = (authority.issue("a", 2100), authority.issue("a", 2100));
+    let seen = first_seen(&server, "a", authority.transport(Some(&old)), false).await;
+    assert_eq!(seen, Seen::Connected { session_present: false });
+    server.handler.revoked.lock().unwrap().push(old.serial.clone());
+    let seen = first_seen(&server, "a", authority.transport(Some(&old)), true).await;
+    assert!(matches!(&seen, Seen::Lost(error) if error.contains("BadUserNamePassword")), "{seen:?}");
+    let seen = first_seen(&server, "a", authority.transport(Some(&new)), false).await;
+    assert_eq!(seen, Seen::Connected { session_present: false });
+}
+
+#[tokio::test]
+async fn the_servers_certificate_can_be_replaced_while_it_runs() {
+    let (before, after) = (Authority::new("before"), Authority::new("after"));
+    let identity = before.issue("localhost", 2100).identity();
+    let config = tls::server_config(identity.clone(), None).unwrap();
+    let server = Server::start_with(Limits::default(), Some(config)).await;
+    let connected = Seen::Connected { session_present: false };
+    assert_eq!(first_seen(&server, "a", before.transport(None), true).await, connected);
+    let (next, other) = (after.issue("localhost", 2100), after.issue("localhost", 2100));
+    let error = identity.replace(next.chain.as_bytes(), other.key.as_bytes()).unwrap_err();
+    assert!(matches!(error, TlsError::Identity(_)), "{error}");
+    assert_eq!(first_seen(&server, "a", before.transport(None), true).await, connected, "the old one stays");
+    identity.replace(next.chain.as_bytes(), next.key.as_bytes()).unwrap();
+    assert_eq!(first_seen(&server, "a", after.transport(None), true).await, connected);
+    assert!(matches!(first_seen(&server, "a", before.transport(None), true).await, Seen::Lost(_)));
+}
+
 #[test]
 fn bad_pem_is_named() {
     let authority = Authority::new("device CA");
     let server = authority.issue("localhost", 2100);
-    let error = tls::server_config(b"nonsense", server.key.as_bytes(), None).unwrap_err();
+    let error = ServerIdentity::new(b"nonsense", server.key.as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "the server certificate contains no certificate");
-    let error = tls::server_config(server.chain.as_bytes(), b"nonsense", None).unwrap_err();
+    let error = ServerIdentity::new(server.chain.as_bytes(), b"nonsense").unwrap_err();
     assert!(error.to_string().starts_with("the private key cannot be read as PEM"), "{error}");
     let other = authority.issue("localhost", 2100);
-    let error = tls::server_config(server.chain.as_bytes(), other.key.as_bytes(), None).unwrap_err();
+    let error = ServerIdentity::new(server.chain.as_bytes(), other.key.as_bytes()).unwrap_err();
     assert!(error.to_string().contains("cannot be used"), "{error}");
 }

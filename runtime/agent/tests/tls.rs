@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use dunlin_agent::identity::KeyRequest;
 use dunlin_agent::{Agent, Credential, Identity};
-use dunlin_gateway::tls::{ClientCertificates, server_config};
+use dunlin_gateway::tls::{ClientCertificates, ServerIdentity, server_config};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair,
@@ -65,7 +65,8 @@ fn pem(der: &[u8]) -> String {
 async fn plane(authority: &Authority) -> Plane {
     let (chain, key) = authority.server();
     let clients = Some((authority.pem.as_bytes(), ClientCertificates::Required));
-    Plane::start_with(Some(server_config(chain.as_bytes(), key.as_bytes(), clients).unwrap())).await
+    let identity = ServerIdentity::new(chain.as_bytes(), key.as_bytes()).unwrap();
+    Plane::start_with(Some(server_config(identity, clients).unwrap())).await
 }
 
 /// A device whose certificate is so old and lives so long.

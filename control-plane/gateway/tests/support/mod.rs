@@ -20,12 +20,14 @@ use tokio::{
 /// Longest wait for something that should happen.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// A handler that lets everybody in whose password is `secret` (or who has a certificate), keeps the messages for
+/// A handler that lets everybody in whose password is `secret` (or who has a certificate that is not revoked), keeps the messages for
 /// the test to take, and remembers what it was told.
 pub(crate) struct Steered {
     publishes: mpsc::UnboundedSender<Publish>,
     pub(crate) presence: Mutex<Vec<(String, Result<(), CloseReason>)>>,
     pub(crate) retained: Mutex<Vec<Message>>,
+    /// Serial numbers of certificates that are no longer good.
+    pub(crate) revoked: Mutex<Vec<Vec<u8>>>,
     /// How long a login takes.
     pub(crate) login_takes: Mutex<Duration>,
 }
@@ -34,8 +36,11 @@ impl Handler for Steered {
     async fn authenticate(&self, login: Login) -> Result<Arc<str>, Refusal> {
         let takes = *self.login_takes.lock().unwrap();
         tokio::time::sleep(takes).await;
-        if let Some(name) = login.certificate {
-            return Ok(Arc::from(name));
+        if let Some(certificate) = login.certificate {
+            return match self.revoked.lock().unwrap().contains(&certificate.serial) {
+                true => Err(Refusal::BadCredential),
+                false => Ok(Arc::from(certificate.common_name)),
+            };
         }
         match (login.username, login.password.as_deref()) {
             (Some(name), Some(b"secret")) => Ok(Arc::from(name)),
@@ -87,6 +92,7 @@ impl Server {
             publishes: sender,
             presence: Mutex::default(),
             retained: Mutex::default(),
+            revoked: Mutex::default(),
             login_takes: Mutex::default(),
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
