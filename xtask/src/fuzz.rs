@@ -52,7 +52,7 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
     let targets = chosen_targets(project, &options.target)?;
     let (programs, sanitizer) = build(project)?;
     // Only the targets that read models or artifacts need it.
-    let reads_models = |target: &String| !matches!(target.as_str(), "protocol" | "uplink");
+    let reads_models = |target: &String| !matches!(target.as_str(), "mqtt" | "protocol" | "uplink");
     let compiler = targets.iter().any(reads_models).then(|| Compiler::new(project)).transpose()?;
 
     let mut running = Vec::new();
@@ -135,8 +135,8 @@ fn build(project: &Project) -> Result<(PathBuf, &'static str)> {
 }
 
 /// Real inputs to begin with: the repository's small models, one generated model per operator and type where the
-/// oracle has made them, the released messages of the protocol, and all inputs that ever failed; each target gets what
-/// it takes.
+/// oracle has made them, the released messages of the protocol, conversations with the MQTT endpoint, and all inputs
+/// that ever failed; each target gets what it takes.
 fn seeds(
     project: &Project,
     compiler: Option<&Compiler>,
@@ -147,6 +147,7 @@ fn seeds(
     shell.remove_path(folder)?;
     shell.create_dir(folder)?;
     match (target, compiler) {
+        ("mqtt", _) => write_conversations(project, folder)?,
         ("protocol", _) => write_messages(project, folder)?,
         (_, Some(compiler)) if target != "uplink" => write_models(project, compiler, target, folder)?,
         // The inputs of `uplink` are made-up events: nothing in the repository looks like them.
@@ -154,6 +155,37 @@ fn seeds(
     }
     let failed = project.root.join("fuzz/regressions").join(target);
     Ok([folder.to_owned(), failed].into_iter().filter(|folder| folder.is_dir()).collect())
+}
+
+/// What well-behaved MQTT clients send, as `mqtt` takes it: a choice (2: bytes) and a length before each packet.
+fn write_conversations(project: &Project, folder: &Path) -> Result<()> {
+    let v3: [&[u8]; 6] = [
+        b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a",
+        b"\x82\x0f\0\x02\0\x0ad/a/down/#\x01",
+        b"\x32\x0e\0\x08d/a/up/x\0\x01\x01\x02",
+        b"\x30\x0c\0\x08d/a/up/x\x01\x02",
+        b"\xa2\x0e\0\x03\0\x0ad/a/down/#",
+        b"\xc0\0",
+    ];
+    let v5: [&[u8]; 6] = [
+        b"\x10\x13\0\x04MQTT\x05\x02\0\x3c\x05\x11\0\0\0\x01\0\x01a",
+        b"\x82\x10\0\x02\0\0\x0ad/a/down/#\x01",
+        b"\x32\x0f\0\x08d/a/up/x\0\x01\0\x01\x02",
+        b"\x40\x02\0\x01",
+        b"\xa2\x0f\0\x03\0\0\x0ad/a/down/#",
+        b"\xe0\0",
+    ];
+    for (name, packets) in [("mqtt_3_1_1", v3), ("mqtt_5", v5)] {
+        let mut conversation = Vec::new();
+        for packet in packets {
+            conversation.extend([2, u8::try_from(packet.len())?]);
+            conversation.extend(packet);
+            // The handler commits, and a message goes to the device.
+            conversation.extend([0, 0, 1, 4]);
+        }
+        project.shell.write_file(folder.join(name), conversation)?;
+    }
+    Ok(())
 }
 
 /// The bytes of all released messages.

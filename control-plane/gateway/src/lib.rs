@@ -59,3 +59,8 @@ pub use handler::{Certificate, Handler, Login, Publish, Refusal};
 pub use metrics::{CloseReason, Metrics};
 pub use outbox::Message;
 pub use server::{BindError, Gateway, Sent, Shutdown};
+
+/// For the fuzz target only.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use session::Trial;
