@@ -19,10 +19,13 @@ pub struct Login<'a> {
 /// How a device proves its identity.
 #[derive(Clone, Copy)]
 pub enum Credential<'a> {
-    /// The common name of a client certificate that TLS has verified against the device CA and its validity time.
+    /// A client certificate that TLS has verified against the device CA and its validity time.
     Certificate {
         /// The certificate's common name.
         common_name: &'a str,
+        /// The serial number in hex. `None` where an external broker has verified the certificate: that checks the
+        /// list of revoked ones itself.
+        serial: Option<&'a str>,
     },
     /// A user name and a password, as MQTT carries them.
     Password {
@@ -36,7 +39,9 @@ pub enum Credential<'a> {
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Credential::Certificate { common_name } => write!(f, "Certificate({common_name})"),
+            Credential::Certificate { common_name, serial } => {
+                write!(f, "Certificate({common_name}, {})", serial.unwrap_or("serial number not known"))
+            }
             Credential::Password { username, .. } => write!(f, "Password({username}, masked)"),
         }
     }
@@ -48,6 +53,9 @@ pub enum LoginRefused {
     /// Unknown device, wrong password, or a certificate that does not belong to a device.
     #[error("unknown device or wrong credential")]
     BadCredential,
+    /// A certificate that is not the device's any more.
+    #[error("the certificate was revoked or replaced by a newer one")]
+    Revoked,
     /// The device is known and blocked.
     #[error("the device is blocked")]
     Blocked,

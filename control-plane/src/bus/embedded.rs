@@ -57,16 +57,19 @@ impl EmbeddedBus {
 
 impl Handler for Desk {
     async fn authenticate(&self, login: dunlin_gateway::Login) -> Result<Arc<str>, Refusal> {
+        let serial = login.certificate.as_ref().map(|certificate| hex::encode(&certificate.serial));
         let credential = match (&login.certificate, &login.username, &login.password) {
             // TLS has verified it: a password beside it adds nothing.
-            (Some(common_name), _, _) => Credential::Certificate { common_name },
+            (Some(certificate), _, _) => {
+                Credential::Certificate { common_name: &certificate.common_name, serial: serial.as_deref() }
+            }
             (None, Some(username), Some(password)) => Credential::Password { username, password },
             _ => return Err(Refusal::BadCredential),
         };
         let login = Login { claimed: &login.client_id, credential, address: login.address.ip() };
         match self.access.authenticate(login).await {
             Ok(device) => Ok(device.shared()),
-            Err(LoginRefused::BadCredential) => Err(Refusal::BadCredential),
+            Err(LoginRefused::BadCredential | LoginRefused::Revoked) => Err(Refusal::BadCredential),
             Err(LoginRefused::Blocked) => Err(Refusal::Banned),
             Err(LoginRefused::Unavailable) => Err(Refusal::Unavailable),
         }

@@ -72,7 +72,8 @@ settings! {
     mqtt_listen: SocketAddr = "mqtt.listen", "127.0.0.1:1883", No;
     /// Host and port under which devices reach MQTT. Empty: from mqtt.listen or broker.url.
     mqtt_public_address: Option<String> = "mqtt.public_address", "", No;
-    /// Certificate chain (PEM) of the embedded MQTT endpoint; with mqtt.tls_key it turns TLS on.
+    /// Certificate chain (PEM) of the embedded MQTT endpoint; with mqtt.tls_key it turns TLS on. Read again when it
+    /// changes; devices that check it by itself, without devices.server_ca, do not know its successor.
     mqtt_tls_certificate: Option<PathBuf> = "mqtt.tls_certificate", "", No;
     /// Private key (PEM) of the embedded MQTT endpoint.
     mqtt_tls_key: Option<PathBuf> = "mqtt.tls_key", "", No;
@@ -101,6 +102,9 @@ settings! {
     devices_ca_key: Option<PathBuf> = "devices.ca_key", "", No;
     /// How long a device's certificate is valid; devices renew it after two thirds of that time.
     devices_certificate_life: Duration = "devices.certificate_life", "30d", No;
+    /// How long after its end a certificate still proves who a device is that asks for the next one: devices that were
+    /// off for longer are enrolled again. 0s: not at all.
+    devices_certificate_grace: Duration = "devices.certificate_grace", "90d", No;
     /// Certificates (PEM) with which devices check the embedded MQTT endpoint's. Empty: mqtt.tls_certificate.
     devices_server_ca: Option<PathBuf> = "devices.server_ca", "", No;
     /// Where artifacts are kept: s3://BUCKET/PREFIX or file:PATH. Empty: artifacts in the data folder.

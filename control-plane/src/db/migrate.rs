@@ -32,6 +32,11 @@ pub fn migrations() -> &'static [Migration] {
         Migration { version: 2, name: "devices", sql: include_str!("../../migrations/0002_devices.sql") },
         Migration { version: 3, name: "telemetry", sql: include_str!("../../migrations/0003_telemetry.sql") },
         Migration { version: 4, name: "models", sql: include_str!("../../migrations/0004_models.sql") },
+        Migration {
+            version: 5,
+            name: "credentials",
+            sql: include_str!("../../migrations/0005_credentials.sql"),
+        },
     ]
 }
 

@@ -210,15 +210,16 @@ impl Authority {
         })
     }
 
-    /// Reads a certificate that this authority issued and that is valid now.
-    pub(crate) fn verify(&self, pem: &str, now_us: i64) -> Option<Presented> {
+    /// Reads a certificate that this authority issued and that is valid now, or was until at most `grace` ago.
+    pub(crate) fn verify(&self, pem: &str, now_us: i64, grace: Duration) -> Option<Presented> {
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
         let certificate = block.parse_x509().ok()?;
         let (_, authority) = X509Certificate::from_der(&self.der).ok()?;
         certificate.verify_signature(Some(authority.public_key())).ok()?;
         let now_s = now_us.div_euclid(SECOND_US);
         let validity = certificate.validity();
-        if now_s < validity.not_before.timestamp() || now_s > validity.not_after.timestamp() {
+        let ends_s = validity.not_after.timestamp().saturating_add_unsigned(grace.as_secs());
+        if now_s < validity.not_before.timestamp() || now_s > ends_s {
             return None;
         }
         let device = certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned();

@@ -194,11 +194,11 @@ async fn clean(app: App) {
     }
 }
 
-async fn forget_expired(app: &App, lease: &Lease) -> Result<(), DbError> {
+pub(super) async fn forget_expired(app: &App, lease: &Lease) -> Result<(), DbError> {
     let now_us = app.clock.now_us();
     if lease.acquire(&app.db, now_us).await? {
         let mut tx = app.db.begin().await?;
-        certificates::clean(&mut tx, now_us).await?;
+        certificates::clean(&mut tx, now_us, app.config.devices_certificate_grace).await?;
         tx.commit().await?;
     }
     Ok(())

@@ -38,6 +38,8 @@ pub struct Entry {
     /// The generation of its desired state.
     pub generation: i64,
     pub(super) password: Option<Digest>,
+    /// How often it was given credentials.
+    credentials: i64,
     revision: i64,
     /// When a message came, as far as it was written down.
     seen_us: AtomicI64,
@@ -46,7 +48,7 @@ pub struct Entry {
 /// What became of a device between two looks at the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It must not stay connected: blocked, deleted, or with another password.
+    /// It must not stay connected: blocked, deleted, or with other credentials.
     Out(DeviceId),
     /// It should reach another state.
     Desired(DeviceId),
@@ -59,7 +61,7 @@ pub struct Directory {
     cohorts: RwLock<HashMap<String, Arc<Cohort>>>,
 }
 
-const COLUMNS: &str = "id, fleet, hardware, password_digest, blocked_us, generation, revision";
+const COLUMNS: &str = "id, fleet, hardware, password_digest, credentials, blocked_us, generation, revision";
 
 impl Directory {
     /// The device, if there is one with this id.
@@ -201,6 +203,7 @@ impl Directory {
             blocked: row.try_get::<Option<i64>, _>("blocked_us")?.is_some(),
             generation: row.try_get("generation")?,
             password: password.as_deref().and_then(secret::from_hex),
+            credentials: row.try_get("credentials")?,
             revision: row.try_get("revision")?,
             seen_us: AtomicI64::new(
                 self.get(id.as_str()).map_or(0, |old| old.seen_us.load(Ordering::Relaxed)),
@@ -226,8 +229,7 @@ impl Directory {
 }
 
 fn compare(old: &Entry, new: &Entry) -> Option<Change> {
-    let password_changed = old.password.is_some() && old.password != new.password;
-    if (new.blocked && !old.blocked) || password_changed {
+    if (new.blocked && !old.blocked) || new.credentials != old.credentials {
         Some(Change::Out(new.id.clone()))
     } else if new.generation != old.generation {
         Some(Change::Desired(new.id.clone()))

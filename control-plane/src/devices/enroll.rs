@@ -230,7 +230,7 @@ pub(super) async fn give(
         Given::Password(password) => Some(password.digest()),
         Given::Certificate(_) => None,
     };
-    devices::set_password(tx, id.as_str(), digest.as_deref()).await?;
+    devices::set_credentials(tx, id.as_str(), digest.as_deref()).await?;
     sqlx::query("update devices set revision = revision + 1, changed_us = $1 where id = $2")
         .bind(now_us)
         .bind(id.as_str())
@@ -293,8 +293,8 @@ pub enum RenewError {
     Failed(Problem),
 }
 
-/// Answers `up/csr` of a connected device: the body of `down/cert`. Older certificates stay valid until they expire,
-/// since the device may lose this answer.
+/// Answers `up/csr` of a connected device: the body of `down/cert`. Older certificates stay good until the device has
+/// logged in with this one, since it may lose the answer.
 ///
 /// # Errors
 /// See [`RenewError`]; after [`RenewError::Failed`] the same message may succeed later.

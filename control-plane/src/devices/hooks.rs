@@ -92,34 +92,35 @@ async fn authn(
     let denied = || AuthnAnswer { result: Verdict::Deny, is_superuser: None, acl: Vec::new() };
     let certificate = body.cert_common_name.as_deref().filter(|name| !name.is_empty());
     let credential = match (certificate, &body.username, &body.password) {
-        (Some(common_name), _, _) => Credential::Certificate { common_name },
+        (Some(common_name), _, _) => Credential::Certificate { common_name, serial: None },
         (None, Some(username), Some(password)) => {
             Credential::Password { username, password: password.as_bytes() }
         }
         _ => return Ok(Json(denied())),
     };
     let address = body.peerhost.as_deref().and_then(|text| text.parse().ok());
-    let answer =
-        match authenticate(&app, credential, address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))).await {
-            // The client id must be the device's own: nobody ends another device's session by taking its client id.
-            Ok(entry) if entry.id.as_str() == body.clientid => {
-                let id = entry.id.as_str();
-                let rule = |permission, action, topic| Rule { permission, action, topic };
-                AuthnAnswer {
-                    result: Verdict::Allow,
-                    is_superuser: Some(false),
-                    acl: vec![
-                        rule(Verdict::Allow, "publish", format!("d/{id}/up/#")),
-                        rule(Verdict::Allow, "subscribe", format!("d/{id}/down/#")),
-                        rule(Verdict::Deny, "all", "#".to_owned()),
-                    ],
-                }
+    let answer = match authenticate(&app, credential, address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+        .await
+    {
+        // The client id must be the device's own: nobody ends another device's session by taking its client id.
+        Ok(entry) if entry.id.as_str() == body.clientid => {
+            let id = entry.id.as_str();
+            let rule = |permission, action, topic| Rule { permission, action, topic };
+            AuthnAnswer {
+                result: Verdict::Allow,
+                is_superuser: Some(false),
+                acl: vec![
+                    rule(Verdict::Allow, "publish", format!("d/{id}/up/#")),
+                    rule(Verdict::Allow, "subscribe", format!("d/{id}/down/#")),
+                    rule(Verdict::Deny, "all", "#".to_owned()),
+                ],
             }
-            Ok(_) | Err(LoginRefused::BadCredential | LoginRefused::Blocked) => denied(),
-            Err(LoginRefused::Unavailable) => {
-                return Err(Problem::unavailable("the device cannot be looked up now"));
-            }
-        };
+        }
+        Ok(_) | Err(LoginRefused::BadCredential | LoginRefused::Revoked | LoginRefused::Blocked) => denied(),
+        Err(LoginRefused::Unavailable) => {
+            return Err(Problem::unavailable("the device cannot be looked up now"));
+        }
+    };
     Ok(Json(answer))
 }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::json;
 
 use super::background;
 use super::directory::Entry;
 use super::secret;
+use super::store::certificates::{self, Standing};
+use crate::access::{Caller, Subject, audit};
 use crate::app::App;
 use crate::bus::{Credential, DeviceAccess, DeviceId, Login, LoginRefused};
+use crate::db::DbError;
 use crate::http::RateLimit;
 use crate::limits;
 use crate::live::{DeviceChange, LiveEvent};
@@ -38,19 +42,23 @@ impl Logins {
 /// Who knows the secret of a device always gets in, however many attempts fail from the same address: passwords
 /// have 256 random bits, so failures are counted only to keep them from costing look-ups and log lines.
 ///
+/// A certificate is looked up in the database, so that one that any process has revoked is refused at once. With its
+/// first login a new certificate takes the place of the older ones, which are revoked by that: until then they are good,
+/// since the device may have lost the answer to its request.
+///
 /// # Errors
-/// Unknown device or wrong credential, blocked device, or the database is away.
+/// Unknown device or wrong credential, certificate revoked or replaced, blocked device, or the database is away.
 pub async fn authenticate(
     app: &App,
     credential: Credential<'_>,
     address: IpAddr,
 ) -> Result<Arc<Entry>, LoginRefused> {
     let id = match credential {
-        Credential::Certificate { common_name } => common_name,
+        Credential::Certificate { common_name, .. } => common_name,
         Credential::Password { username, .. } => username,
     };
     let result = match find(app, id).await {
-        Ok(Some(entry)) => check(entry, credential),
+        Ok(Some(entry)) => check(app, entry, credential).await,
         Ok(None) => Err(LoginRefused::BadCredential),
         Err(refused) => Err(refused),
     };
@@ -83,19 +91,57 @@ async fn find(app: &App, id: &str) -> Result<Option<Arc<Entry>>, LoginRefused> {
     }
 }
 
-fn check(entry: Arc<Entry>, credential: Credential<'_>) -> Result<Arc<Entry>, LoginRefused> {
-    let proven = match credential {
-        // TLS has verified it; the id is its common name.
-        Credential::Certificate { .. } => true,
+async fn check(app: &App, entry: Arc<Entry>, credential: Credential<'_>) -> Result<Arc<Entry>, LoginRefused> {
+    let standing = match credential {
+        Credential::Certificate { serial: Some(serial), .. } => {
+            Some((serial, look(app, &entry, serial).await?))
+        }
+        // The broker has verified it; the id is its common name.
+        Credential::Certificate { serial: None, .. } => None,
         Credential::Password { password, .. } => {
-            entry.password.as_ref().is_some_and(|digest| secret::fits(digest, password))
+            let digest = entry.password.as_ref();
+            if !digest.is_some_and(|digest| secret::fits(digest, password)) {
+                return Err(LoginRefused::BadCredential);
+            }
+            None
         }
     };
-    match (proven, entry.blocked) {
-        (false, _) => Err(LoginRefused::BadCredential),
-        (true, true) => Err(LoginRefused::Blocked),
-        (true, false) => Ok(entry),
+    if entry.blocked {
+        return Err(LoginRefused::Blocked);
     }
+    if let Some((serial, standing)) = standing.filter(|(_, standing)| standing.replaces)
+        && let Err(error) = replace(app, &entry, serial, standing).await
+    {
+        tracing::warn!(
+            device = %entry.id, %error, "older certificates were not revoked; that is tried again at the next login"
+        );
+    }
+    Ok(entry)
+}
+
+async fn look(app: &App, entry: &Entry, serial: &str) -> Result<Standing, LoginRefused> {
+    let look = async {
+        let mut db = app.db.read().acquire().await?;
+        certificates::standing(&mut db, serial, entry.id.as_str()).await
+    };
+    match look.await {
+        Ok(standing) => standing.ok_or(LoginRefused::Revoked),
+        Err(error) => {
+            tracing::warn!(%error, "cannot look a certificate up");
+            Err(LoginRefused::Unavailable)
+        }
+    }
+}
+
+/// The device has shown a new certificate: the older ones are no longer needed.
+async fn replace(app: &App, entry: &Entry, serial: &str, standing: Standing) -> Result<(), DbError> {
+    let mut tx = app.db.begin().await?;
+    certificates::revoke_older(&mut tx, entry.id.as_str(), standing, app.clock.now_us()).await?;
+    let caller = Caller::internal(format!("device:{}", entry.id), entry.id.as_str(), None);
+    let subject = Subject::of_fleet("device", entry.id.as_str(), &entry.cohort.fleet);
+    let after = json!({ "serial": serial });
+    audit(app, &mut tx, &caller, "device.replace_certificate", subject, None, Some(after)).await?;
+    Ok(tx.commit().await?)
 }
 
 /// What the embedded endpoint asks.

@@ -34,6 +34,14 @@ async fn password_works(test: &TestApp, id: &str, password: &str) -> Result<Stri
     authenticate(&test.app, credential, ADDRESS).await.map(|entry| entry.cohort.key.to_string())
 }
 
+/// Logs in with a certificate that TLS has verified (its dates are TLS' concern).
+async fn certificate_works(test: &TestApp, id: &str, pem: &str) -> Result<(), LoginRefused> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("PEM");
+    let serial = hex::encode(block.parse_x509().expect("a certificate").raw_serial());
+    let credential = Credential::Certificate { common_name: id, serial: Some(&serial) };
+    authenticate(&test.app, credential, ADDRESS).await.map(|_| ())
+}
+
 #[tokio::test]
 async fn a_claim_becomes_a_device_with_a_password() {
     let test = TestApp::new().await;
@@ -455,11 +463,7 @@ async fn certificates_are_issued_renewed_and_revoked() {
     assert_eq!(parsed.subject().to_string(), "CN=pump-1");
     assert!(!parsed.is_ca() && ca_parsed.is_ca());
 
-    let by_name = async || {
-        let credential = Credential::Certificate { common_name: "pump-1" };
-        authenticate(&test.app, credential, ADDRESS).await.map(|_| ())
-    };
-    assert_eq!(by_name().await, Ok(()));
+    assert_eq!(certificate_works(&test, "pump-1", certificate).await, Ok(()));
     assert!(password_works(&test, "pump-1", "").await.is_err());
 
     // Over HTTP, with the certificate as proof: the same key only.
@@ -499,7 +503,7 @@ async fn certificates_are_issued_renewed_and_revoked() {
     assert_eq!(revoked().await, 0);
     test.post("/api/v1/devices/pump-1/block", json!({})).await.expect(200);
     assert_eq!(revoked().await, 3);
-    assert_eq!(by_name().await, Err(LoginRefused::Blocked));
+    assert_eq!(certificate_works(&test, "pump-1", certificate).await, Err(LoginRefused::Blocked));
     renew(json!({ "device": "pump-1", "csr": again, "certificate": certificate })).await.expect(403);
     enroll(&test, with_csr.clone()).await.expect(403);
     assert!(matches!(
@@ -510,8 +514,16 @@ async fn certificates_are_issued_renewed_and_revoked() {
     assert_eq!(revoked().await, 0);
     // New credentials: the old certificates are no longer good.
     test.post("/api/v1/devices/pump-1/credentials", json!({})).await.expect(422);
+    let kicked = test.bus.kicked().len();
     let fresh = test.post("/api/v1/devices/pump-1/credentials", json!({ "csr": stranger })).await.expect(201);
     assert_eq!(revoked().await, 3);
+    assert_eq!(test.bus.kicked().len(), kicked + 1, "whoever used the old ones");
+    assert_eq!(certificate_works(&test, "pump-1", certificate).await, Err(LoginRefused::Revoked));
+    assert_eq!(
+        certificate_works(&test, "pump-1", fresh["certificate"].as_str().unwrap()).await,
+        Ok(()),
+        "the new one"
+    );
     renew(json!({ "device": "pump-1", "csr": again, "certificate": certificate })).await.expect(403);
     renew(json!({ "device": "pump-1", "csr": stranger, "certificate": fresh["certificate"] }))
         .await
@@ -525,6 +537,99 @@ async fn certificates_are_issued_renewed_and_revoked() {
         .await
         .expect(403);
     enroll(&test, with_csr).await.expect(201);
+}
+
+/// A device with a certificate, its key, and what renews it: over HTTP, with a certificate and the same key.
+async fn with_certificate(test: &TestApp, id: &str) -> (KeyPair, String) {
+    let claim = fleet(test, "factory").await;
+    let (key, request) = csr();
+    let body = json!({ "claim": claim, "hardware": "pi", "device": id, "csr": request });
+    let enrolled = enroll(test, body).await.expect(201);
+    (key, enrolled["certificate"].as_str().expect("a certificate").to_owned())
+}
+
+async fn renew(test: &TestApp, id: &str, key: &KeyPair, certificate: &str) -> crate::testing::Answer {
+    let request = CertificateParams::default().serialize_request(key).unwrap().pem().unwrap();
+    let body = json!({ "device": id, "csr": request, "certificate": certificate });
+    test.request(Method::POST, "/api/v1/enroll/renew", None, &[], body).await
+}
+
+const MUTUAL_TLS: [(&str, &str); 2] =
+    [("mqtt.tls_certificate", "/nonexistent.pem"), ("mqtt.client_certificates", "required")];
+
+#[tokio::test]
+async fn a_certificate_is_good_until_its_successor_was_shown() {
+    let test = TestApp::with_settings(&MUTUAL_TLS).await;
+    let (key, first) = with_certificate(&test, "pump-1").await;
+    let renewed = async |certificate: &str| {
+        let answer = renew(&test, "pump-1", &key, certificate).await.expect(201);
+        answer["certificate"].as_str().unwrap().to_owned()
+    };
+    // One answer gets lost, and the clock goes back: the order of the certificates stays.
+    let lost = renewed(&first).await;
+    test.clock.set_us(START_US - 1_000_000_000);
+    test.clock.advance_s(10);
+    let second = renewed(&first).await;
+    for certificate in [&first, &first, &lost] {
+        assert_eq!(certificate_works(&test, "pump-1", certificate).await, Ok(()));
+    }
+    assert_eq!(certificate_works(&test, "pump-1", &first).await, Err(LoginRefused::Revoked), "it is older");
+    assert_eq!(certificate_works(&test, "pump-1", &second).await, Ok(()));
+    assert_eq!(certificate_works(&test, "pump-1", &second).await, Ok(()));
+    for certificate in [&first, &lost] {
+        assert_eq!(certificate_works(&test, "pump-1", certificate).await, Err(LoginRefused::Revoked));
+        renew(&test, "pump-1", &key, certificate).await.expect(403);
+    }
+    assert!(test.bus.kicked().is_empty(), "the device that shows the new one stays");
+    // Another device's is not this one's, whatever TLS says of its name.
+    let body = json!({ "id": "pump-2", "fleet": "factory", "hardware": "pi", "csr": csr().1 });
+    let other = test.post("/api/v1/devices", body).await.expect(201);
+    let other = other["certificate"].as_str().expect("a certificate");
+    assert_eq!(certificate_works(&test, "pump-1", other).await, Err(LoginRefused::Revoked));
+    let audit = test.get("/api/v1/audit").await.expect(200);
+    let replaced = audit["items"].as_array().unwrap().iter();
+    assert_eq!(replaced.filter(|entry| entry["action"] == "device.replace_certificate").count(), 2);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_renews_itself_for_a_while() {
+    let mut settings = MUTUAL_TLS.to_vec();
+    settings.extend([("devices.certificate_life", "10d"), ("devices.certificate_grace", "5d")]);
+    let test = TestApp::with_settings(&settings).await;
+    let (key, certificate) = with_certificate(&test, "pump-1").await;
+    test.clock.advance_s(14 * 86_400);
+    super::background::forget_expired(
+        &test.app,
+        &crate::db::lease::Lease::new("x", "y", crate::limits::LEASE),
+    )
+    .await
+    .unwrap();
+    // Not for a stranger's key, whoever has read the certificate.
+    renew(&test, "pump-1", &csr().0, &certificate).await.expect(403);
+    test.post("/api/v1/devices/pump-1/block", json!({})).await.expect(200);
+    renew(&test, "pump-1", &key, &certificate).await.expect(403);
+    test.post("/api/v1/devices/pump-1/unblock", Value::Null).await.expect(200);
+    let renewed = renew(&test, "pump-1", &key, &certificate).await.expect(201);
+    assert_eq!(renewed["expires"], "2026-01-25T00:00:00.000000Z");
+    let renewed = renewed["certificate"].as_str().unwrap();
+    assert_eq!(certificate_works(&test, "pump-1", renewed).await, Ok(()));
+    renew(&test, "pump-1", &key, &certificate).await.expect(403);
+    // New credentials revoke it, and an expired certificate that is revoked is worth nothing.
+    test.post("/api/v1/devices/pump-1/credentials", json!({ "csr": csr().1 })).await.expect(201);
+    test.clock.advance_s(11 * 86_400);
+    renew(&test, "pump-1", &key, renewed).await.expect(403);
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_too_long_ago_is_worth_nothing() {
+    let mut settings = MUTUAL_TLS.to_vec();
+    settings.extend([("devices.certificate_life", "10d"), ("devices.certificate_grace", "5d")]);
+    let test = TestApp::with_settings(&settings).await;
+    let (key, certificate) = with_certificate(&test, "pump-1").await;
+    test.clock.advance_s(15 * 86_400);
+    renew(&test, "pump-1", &key, &certificate).await.expect(201);
+    test.clock.advance_s(1);
+    renew(&test, "pump-1", &key, &certificate).await.expect(403);
 }
 
 #[test]

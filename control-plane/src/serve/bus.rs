@@ -1,7 +1,6 @@
 //! Opens the way to the devices: the embedded MQTT endpoint, or an external broker.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use dunlin_gateway::tls::server_config;
@@ -9,8 +8,10 @@ use dunlin_gateway::{CloseReason, Limits, Listener};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::ConstCounter;
+use tokio::task::JoinSet;
 
 use super::StartError;
+use super::tls::MqttCertificate;
 use crate::app::App;
 use crate::bus::external::{BrokerTls, ExternalConfig};
 use crate::bus::{DeviceAccess, DeviceBus, EmbeddedBus, ExternalBus};
@@ -20,6 +21,7 @@ use crate::config::{ClientCertificates, Config};
 pub(super) async fn open(
     app: &App,
     access: Arc<dyn DeviceAccess>,
+    background: &mut JoinSet<()>,
 ) -> Result<(Arc<dyn DeviceBus>, Option<SocketAddr>), StartError> {
     let config = &app.config;
     if let Some(url) = &config.broker_url {
@@ -27,7 +29,7 @@ pub(super) async fn open(
         let broker = ExternalConfig::from_url(url, client_id, &config.broker_group, || broker_tls(config))?;
         return Ok((Arc::new(ExternalBus::start(broker)), None));
     }
-    let listener = Listener { address: config.mqtt_listen, tls: endpoint_tls(app)? };
+    let listener = Listener { address: config.mqtt_listen, tls: endpoint_tls(app, background)? };
     let limits = Limits {
         connections: config.mqtt_connections.max(1) as usize,
         packets_per_second: f64::from(config.mqtt_device_rate.max(1)),
@@ -47,36 +49,33 @@ fn broker_tls(config: &Config) -> Result<BrokerTls, crate::bus::external::Broker
     BrokerTls::new(config.broker_ca.as_deref(), client)
 }
 
-/// TLS of the embedded endpoint; `None` when it is off.
-fn endpoint_tls(app: &App) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
-    let config = &app.config;
+/// TLS of the embedded endpoint; `None` when it is off. The certificate is read again by a task in `background`.
+fn endpoint_tls(
+    app: &App,
+    background: &mut JoinSet<()>,
+) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
     let wrong = |setting: &'static str, message: String| StartError::Certificate { setting, message };
-    let (chain, key) = match (&config.mqtt_tls_certificate, &config.mqtt_tls_key) {
-        (Some(chain), Some(key)) => (chain, key),
-        (None, None) if config.mqtt_client_certificates == ClientCertificates::Off => return Ok(None),
-        (None, _) => {
-            let message = "is missing: mqtt.tls_key and mqtt.client_certificates need it".to_owned();
-            return Err(wrong("mqtt.tls_certificate", message));
-        }
-        (Some(_), None) => {
-            return Err(wrong("mqtt.tls_key", "is missing: mqtt.tls_certificate needs it".to_owned()));
-        }
-    };
-    let read = |setting: &'static str, path: &Path| {
-        std::fs::read(path).map_err(|error| wrong(setting, format!("{}: {error}", path.display())))
-    };
-    let (chain, key) = (read("mqtt.tls_certificate", chain)?, read("mqtt.tls_key", key)?);
-    let clients = match config.mqtt_client_certificates {
+    let clients = match app.config.mqtt_client_certificates {
         ClientCertificates::Off => None,
         ClientCertificates::Optional => Some(dunlin_gateway::tls::ClientCertificates::Optional),
         ClientCertificates::Required => Some(dunlin_gateway::tls::ClientCertificates::Required),
     };
+    let Some(certificate) = MqttCertificate::of(&app.config)? else {
+        return match clients {
+            None => Ok(None),
+            Some(_) => {
+                let message = "is missing: mqtt.client_certificates needs it".to_owned();
+                Err(wrong("mqtt.tls_certificate", message))
+            }
+        };
+    };
     let authority =
         app.devices.authority().map_err(|problem| wrong("devices.ca_certificate", problem.detail))?;
     let authority = authority.certificate_pem().as_bytes();
-    server_config(&chain, &key, clients.map(|clients| (authority, clients)))
-        .map(Some)
-        .map_err(|error| wrong("mqtt.tls_certificate", error.to_string()))
+    let tls = server_config(certificate.identity(), clients.map(|clients| (authority, clients)))
+        .map_err(|error| wrong("devices.ca_certificate", error.to_string()))?;
+    background.spawn(certificate.watch(app.shutdown.clone()));
+    Ok(Some(tls))
 }
 
 /// The embedded endpoint's counters, read when they are asked for.

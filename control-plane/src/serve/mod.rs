@@ -64,7 +64,7 @@ impl Server {
         let listener = listen(config.http_listen)?;
         let http_address =
             listener.local_addr().map_err(StartError::listen("http.listen", config.http_listen))?;
-        let certificate = tls::Certificate::of(&config)?;
+        let certificate = tls::HttpCertificate::of(&config)?;
         let artifacts = artifacts::open(&config)?;
 
         let url = config.database_url.clone().unwrap_or_else(|| sqlite_url(&config.data_dir));
@@ -72,13 +72,14 @@ impl Server {
         db.migrate(migrations(), clock.now_us()).await?;
         let app = App::new(config, db, clock, artifacts);
         devices::open(&app).await?;
-        let (bus, mqtt_address) = bus::open(&app, Arc::new(devices::Gate::new(app.clone()))).await?;
+        let mut background = JoinSet::new();
+        let gate = Arc::new(devices::Gate::new(app.clone()));
+        let (bus, mqtt_address) = bus::open(&app, gate, &mut background).await?;
         app.set_bus(bus);
         let mqtt_address = mqtt_address.unwrap_or(app.config.mqtt_listen);
         app.set_endpoints(Endpoints::new(&app.config, http_address, mqtt_address));
         let mut ingest = JoinSet::new();
         ingest.spawn(crate::telemetry::run(app.clone()));
-        let mut background = JoinSet::new();
         background.spawn(housekeeping::run(app.clone()));
         background.spawn(devices::run(app.clone()));
         let http = Handle::new();
@@ -233,7 +234,7 @@ fn spawn_http(
     app: &App,
     listener: std::net::TcpListener,
     handle: Handle<SocketAddr>,
-    certificate: Option<tls::Certificate>,
+    certificate: Option<tls::HttpCertificate>,
     background: &mut JoinSet<()>,
 ) -> Result<tokio::task::JoinHandle<std::io::Result<()>>, StartError> {
     let service = crate::http::router(app).into_make_service_with_connect_info::<SocketAddr>();

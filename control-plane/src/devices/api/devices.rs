@@ -481,10 +481,6 @@ async fn new_credentials(
     transaction.commit().await?;
     changed(&app, &id).await;
     let device_id = DeviceId::new(&id).map_err(|error| Problem::internal(&error))?;
-    if let Some(bus) = app.bus() {
-        // Whoever is connected used the old ones.
-        bus.kick(&device_id).await;
-    }
     answer_credentials(&app, device_id, device.fleet, given).await
 }
 

@@ -185,8 +185,9 @@ struct RenewRequest {
     /// The device's password, if it has one.
     #[schema(max_length = 256)]
     password: Option<String>,
-    /// The device's current certificate (PEM); the request must then be for the same key, whose signature proves that
-    /// the device has it. (A new key is certified over MQTT, or with an enrolment key.)
+    /// The device's current certificate (PEM), which may have expired `devices.certificate_grace` ago; the request must
+    /// then be for the same key, whose signature proves that the device has it. (A new key is certified over MQTT, or
+    /// with an enrolment key.)
     #[schema(max_length = 8192)]
     certificate: Option<String>,
 }
@@ -219,15 +220,19 @@ async fn renew(
                 Credential::Password { username: device.as_str(), password: password.as_bytes() };
             super::super::authenticate(&app, credential, address.0).await.map_err(|error| match error {
                 LoginRefused::Unavailable => Problem::unavailable("the device cannot be looked up now"),
-                LoginRefused::BadCredential | LoginRefused::Blocked => refused(),
+                LoginRefused::BadCredential | LoginRefused::Revoked | LoginRefused::Blocked => refused(),
             })?;
         }
         (None, Some(certificate)) => {
-            let presented =
-                app.devices.authority()?.verify(certificate, app.clock.now_us()).ok_or_else(refused)?;
+            let grace = app.config.devices_certificate_grace;
+            let presented = app
+                .devices
+                .authority()?
+                .verify(certificate, app.clock.now_us(), grace)
+                .ok_or_else(refused)?;
             let mut db = app.db.read().acquire().await?;
-            let is_good = certificates::is_good(&mut db, &presented.serial, device.as_str()).await?;
-            if presented.device != device.as_str() || presented.key != csr.key() || !is_good {
+            let standing = certificates::standing(&mut db, &presented.serial, device.as_str()).await?;
+            if presented.device != device.as_str() || presented.key != csr.key() || standing.is_none() {
                 return Err(refused());
             }
         }

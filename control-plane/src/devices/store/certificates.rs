@@ -1,23 +1,33 @@
 //! Issued certificates in the database, so that they can be revoked, and the authority that issues them.
 
+use std::time::Duration;
+
 use sqlx::{AnyConnection, Row as _};
 
 use super::super::authority::Issued;
 use crate::bus::DeviceId;
 use crate::db::DbError;
+use crate::limits;
 
+/// Writes down that a certificate was issued. The times of a device's certificates grow, whatever the clock does:
+/// they say which one replaces which.
 pub(crate) async fn insert(
     db: &mut AnyConnection,
     device: &DeviceId,
     issued: &Issued,
     now_us: i64,
 ) -> Result<(), DbError> {
+    let row = sqlx::query("select max(issued_us) from device_certificates where device = $1")
+        .bind(device.as_str())
+        .fetch_one(&mut *db)
+        .await?;
+    let issued_us = row.try_get::<Option<i64>, _>(0)?.map_or(now_us, |last_us| now_us.max(last_us + 1));
     sqlx::query(
         "insert into device_certificates (serial, device, issued_us, expires_us) values ($1, $2, $3, $4)",
     )
     .bind(&issued.serial)
     .bind(device.as_str())
-    .bind(now_us)
+    .bind(issued_us)
     .bind(issued.expires_us)
     .execute(db)
     .await?;
@@ -42,16 +52,49 @@ pub(crate) async fn revoke_all(
     Ok(row.try_get(0)?)
 }
 
-/// Whether the certificate with this serial number was issued to the device and not revoked.
-pub(crate) async fn is_good(db: &mut AnyConnection, serial: &str, device: &str) -> Result<bool, DbError> {
+/// A certificate that is good as far as the database knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    issued_us: i64,
+    /// Whether older ones of the device are still good.
+    pub(crate) replaces: bool,
+}
+
+/// What is known of the certificate with this serial number; `None` if it was not issued to the device, or is revoked.
+pub(crate) async fn standing(
+    db: &mut AnyConnection,
+    serial: &str,
+    device: &str,
+) -> Result<Option<Standing>, DbError> {
     let row = sqlx::query(
-        "select count(*) from device_certificates where serial = $1 and device = $2 and revoked_us is null",
+        "select c.issued_us, (select count(*) from device_certificates o where o.device = c.device \
+         and o.revoked_us is null and o.issued_us < c.issued_us) from device_certificates c \
+         where c.serial = $1 and c.device = $2 and c.revoked_us is null",
     )
     .bind(serial)
     .bind(device)
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    Ok(row.try_get::<i64, _>(0)? == 1)
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Standing { issued_us: row.try_get(0)?, replaces: row.try_get::<i64, _>(1)? > 0 }))
+}
+
+/// Revokes the device's certificates that are older than this one.
+pub(crate) async fn revoke_older(
+    db: &mut AnyConnection,
+    device: &str,
+    standing: Standing,
+    now_us: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "update device_certificates set revoked_us = $1 where device = $2 and revoked_us is null and issued_us < $3",
+    )
+    .bind(now_us)
+    .bind(device)
+    .bind(standing.issued_us)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Certificates that are valid by their dates and must not be accepted, with the times of revocation: revoked ones,
@@ -72,10 +115,11 @@ pub(crate) async fn revoked(db: &mut AnyConnection, now_us: i64) -> Result<Vec<(
     Ok(revoked)
 }
 
-/// Forgets what has expired: certificates, and ids of deleted devices that can be used again.
-pub(crate) async fn clean(db: &mut AnyConnection, now_us: i64) -> Result<(), DbError> {
+/// Forgets what has expired: certificates that can no longer be renewed either, and ids of deleted devices that can be
+/// used again.
+pub(crate) async fn clean(db: &mut AnyConnection, now_us: i64, grace: Duration) -> Result<(), DbError> {
     sqlx::query("delete from device_certificates where expires_us <= $1")
-        .bind(now_us)
+        .bind(now_us.saturating_sub(limits::micros(grace)))
         .execute(&mut *db)
         .await?;
     sqlx::query("delete from deleted_devices where until_us <= $1").bind(now_us).execute(&mut *db).await?;

@@ -340,12 +340,13 @@ pub(crate) async fn block(
     Ok(())
 }
 
-pub(crate) async fn set_password(
+/// Gives the device other credentials: a password, or none if it has a certificate.
+pub(crate) async fn set_credentials(
     db: &mut AnyConnection,
     id: &str,
     digest: Option<&str>,
 ) -> Result<(), DbError> {
-    sqlx::query("update devices set password_digest = $1 where id = $2")
+    sqlx::query("update devices set password_digest = $1, credentials = credentials + 1 where id = $2")
         .bind(digest)
         .bind(id)
         .execute(db)
