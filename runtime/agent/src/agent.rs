@@ -19,7 +19,8 @@ use crate::transport::{MqttTransport, Transport};
 /// How an agent works. All fields have defaults.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the queue and the identity are kept; without it the queue is in memory only.
+    /// Where the queue and the identity are kept; without it the queue is in memory only, and so is a renewed
+    /// certificate: the one before it, which a restart would begin with, is then no longer good.
     pub state_dir: Option<PathBuf>,
     /// Hardware class, at most 64 bytes.
     pub hardware: String,

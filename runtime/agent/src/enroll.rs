@@ -1,8 +1,10 @@
-//! Enrolment: a claim is exchanged for an identity, over HTTP, once in a device's life.
+//! Enrolment: a claim is exchanged for an identity, over HTTP, once in a device's life. And the way back in when the
+//! certificate of it has expired.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -60,6 +62,17 @@ pub enum EnrolError {
         server: String,
         /// Its HTTP status.
         status: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// The server does not renew the certificate.
+    #[error(
+        "{server} does not renew it ({reason}); enrol the device again: delete identity.json in its state folder and \
+         start it with a claim"
+    )]
+    NotRenewed {
+        /// The server.
+        server: String,
         /// Its reason.
         reason: String,
     },
@@ -131,21 +144,8 @@ pub fn enrol_blocking(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
 /// [`EnrolError`] says who refused what; it never contains the claim.
 pub async fn enrol(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
     let server = enrolment.server.trim_end_matches('/').to_owned();
-    let address = |error: String| EnrolError::Address { server: server.clone(), error };
-    let base = Url::parse(&server).map_err(|error| address(error.to_string()))?;
-    let Some(host) = base.host_str().filter(|_| matches!(base.scheme(), "http" | "https")) else {
-        return Err(address("the scheme is neither http nor https".into()));
-    };
-    let unreachable =
-        |error: reqwest::Error| EnrolError::Unreachable { server: server.clone(), error: causes(&error) };
-    let answer_error = |error: String| EnrolError::Answer { server: server.clone(), error };
-
+    let host = host(&server)?;
     let key = KeyRequest::new(enrolment.device.as_deref())?;
-    let tls = match base.scheme() {
-        "https" => (*client_config(enrolment.ca.as_deref(), None)?).clone(),
-        _ => no_trust()?,
-    };
-    let client = reqwest::Client::builder().timeout(TIMEOUT).tls_backend_preconfigured(tls);
     let request = Request {
         claim: &enrolment.claim,
         device: enrolment.device.as_deref(),
@@ -154,11 +154,94 @@ pub async fn enrol(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
         attributes: &enrolment.attributes,
         csr: &key.csr,
     };
+    let answer: Answer = post(&server, "enroll", enrolment.ca.as_deref(), &request).await?;
+    let answer_error = |error: String| EnrolError::Answer { server: server.clone(), error };
+    let credential = match (answer.certificate, answer.password) {
+        (Some(certificate), _) => Credential::Certificate { certificate, key: key.key },
+        (None, Some(password)) => Credential::Password { password },
+        (None, None) => return Err(answer_error("it holds neither a certificate nor a password".into())),
+    };
+    let mut mqtt = answer.mqtt;
+    // A server that listens on every address does not know by which name it was found.
+    if matches!(mqtt.host.as_str(), "" | "0.0.0.0" | "::" | "[::]") {
+        mqtt.host = host;
+    }
+    let ca = answer.ca.filter(|_| mqtt.tls);
+    let (device, server_ca) = (answer.device, enrolment.ca.clone());
+    Ok(Identity { server, server_ca, device, mqtt, ca, credential, pending_key: None, candidate: None })
+}
+
+#[derive(Serialize)]
+struct RenewRequest<'a> {
+    device: &'a str,
+    certificate: &'a str,
+    /// PEM; for the certificate's own key.
+    csr: &'a str,
+}
+
+#[derive(Deserialize)]
+struct RenewAnswer {
+    certificate: String,
+}
+
+/// Asks for the next certificate with the current one, which may have expired: for the same key, so that the request's
+/// signature proves who asks. For [`Identity::offered`].
+///
+/// # Errors
+/// [`EnrolError::NotRenewed`] when the server says no; the others when it cannot be asked.
+pub async fn renew(identity: &Identity) -> Result<String, EnrolError> {
+    let server = identity.server.clone();
+    host(&server)?;
+    let (Credential::Certificate { certificate, .. }, Some(csr)) =
+        (&identity.credential, identity.request_again()?)
+    else {
+        let reason = "this device logs in with a password".into();
+        return Err(EnrolError::NotRenewed { server, reason });
+    };
+    let request = RenewRequest { device: &identity.device, certificate, csr: &csr };
+    match post::<RenewAnswer>(&server, "enroll/renew", identity.server_ca.as_deref(), &request).await {
+        Ok(answer) => Ok(answer.certificate),
+        // The others (too many requests, a server that starts) pass by themselves.
+        Err(EnrolError::Refused { server, status: 403 | 404 | 422, reason }) => {
+            Err(EnrolError::NotRenewed { server, reason })
+        }
+        Err(EnrolError::Refused { server, reason: error, .. }) => {
+            Err(EnrolError::Unreachable { server, error })
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// The host in the server's address.
+fn host(server: &str) -> Result<String, EnrolError> {
+    let address = |error: String| EnrolError::Address { server: server.to_owned(), error };
+    let base = Url::parse(server).map_err(|error| address(error.to_string()))?;
+    match base.host_str().filter(|_| matches!(base.scheme(), "http" | "https")) {
+        Some(host) => Ok(host.trim_matches(['[', ']']).to_owned()),
+        None => Err(address("the scheme is neither http nor https".into())),
+    }
+}
+
+/// Sends a request to the server's API and reads its answer.
+async fn post<T: DeserializeOwned>(
+    server: &str,
+    path: &str,
+    ca: Option<&str>,
+    request: &impl Serialize,
+) -> Result<T, EnrolError> {
+    let unreachable =
+        |error: reqwest::Error| EnrolError::Unreachable { server: server.to_owned(), error: causes(&error) };
+    let answer_error = |error: String| EnrolError::Answer { server: server.to_owned(), error };
+    let tls = match server.starts_with("https:") {
+        true => (*client_config(ca, None)?).clone(),
+        false => no_trust()?,
+    };
+    let client = reqwest::Client::builder().timeout(TIMEOUT).tls_backend_preconfigured(tls);
     let mut response = client
         .build()
         .map_err(unreachable)?
-        .post(format!("{server}/api/v1/enroll"))
-        .json(&request)
+        .post(format!("{server}/api/v1/{path}"))
+        .json(request)
         .send()
         .await
         .map_err(unreachable)?;
@@ -173,23 +256,11 @@ pub async fn enrol(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
     if !status.is_success() {
         let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
         let reason = problem.detail.or(problem.title).unwrap_or_else(|| status.to_string());
-        return Err(EnrolError::Refused { server, status: status.as_u16(), reason });
+        return Err(EnrolError::Refused { server: server.to_owned(), status: status.as_u16(), reason });
     }
-    // The place only: the text may hold the password.
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|error| answer_error(format!("line {}, column {}", error.line(), error.column())))?;
-    let credential = match (answer.certificate, answer.password) {
-        (Some(certificate), _) => Credential::Certificate { certificate, key: key.key },
-        (None, Some(password)) => Credential::Password { password },
-        (None, None) => return Err(answer_error("it holds neither a certificate nor a password".into())),
-    };
-    let mut mqtt = answer.mqtt;
-    // A server that listens on every address does not know by which name it was found.
-    if matches!(mqtt.host.as_str(), "" | "0.0.0.0" | "::" | "[::]") {
-        mqtt.host = host.trim_matches(['[', ']']).to_owned();
-    }
-    let ca = answer.ca.filter(|_| mqtt.tls);
-    Ok(Identity { server, device: answer.device, mqtt, ca, credential, pending_key: None })
+    // The place only: the text may hold a password.
+    serde_json::from_slice(&body)
+        .map_err(|error| answer_error(format!("line {}, column {}", error.line(), error.column())))
 }
 
 /// An HTTP error with its causes, and without the URL, which is named already.

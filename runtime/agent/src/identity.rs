@@ -23,6 +23,9 @@ const MAX_FILE: u64 = 256 << 10;
 pub struct Identity {
     /// The HTTP address of the control plane.
     pub server: String,
+    /// The certificate authority to trust for HTTPS, PEM; the system's roots without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_ca: Option<String>,
     /// The device's id.
     pub device: String,
     /// Where its messages go.
@@ -35,6 +38,10 @@ pub struct Identity {
     /// A key whose certificate has been asked for and has not arrived, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_key: Option<String>,
+    /// A certificate for the credential's own key that came over HTTP, PEM. It is shown to the broker, and takes the
+    /// place of the credential's when the broker has accepted it: where HTTP is not protected, anyone may have sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
 }
 
 /// The broker's address.
@@ -197,7 +204,7 @@ impl Identity {
         let (password, certificate) = match &self.credential {
             Credential::Password { password } => (Some(password.clone()), None),
             Credential::Certificate { certificate, key } => {
-                (None, Some((certificate.as_str(), key.as_str())))
+                (None, Some((self.candidate.as_ref().unwrap_or(certificate).as_str(), key.as_str())))
             }
         };
         let tls = if self.mqtt.tls { Some(client_config(self.ca.as_deref(), certificate)?) } else { None };
@@ -210,9 +217,77 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Certificate`] if the certificate cannot be read.
     pub fn renew_at(&self) -> Result<Option<u64>, IdentityError> {
-        let Credential::Certificate { certificate, .. } = &self.credential else { return Ok(None) };
-        let (from, until) = validity(certificate)?;
-        Ok(Some(from + until.saturating_sub(from) / 3 * 2))
+        let validity = self.shown().map(validity).transpose()?;
+        Ok(validity.map(|(from, until)| from + until.saturating_sub(from) / 3 * 2))
+    }
+
+    /// When the certificate expires, in seconds since 1970. Nothing for a password.
+    ///
+    /// # Errors
+    /// [`IdentityError::Certificate`] if the certificate cannot be read.
+    pub fn expires_at(&self) -> Result<Option<u64>, IdentityError> {
+        Ok(self.shown().map(validity).transpose()?.map(|(_, until)| until))
+    }
+
+    /// The certificate that the broker is shown.
+    fn shown(&self) -> Option<&str> {
+        match &self.credential {
+            Credential::Password { .. } => None,
+            Credential::Certificate { certificate, .. } => {
+                Some(self.candidate.as_ref().unwrap_or(certificate))
+            }
+        }
+    }
+
+    /// A request (PEM) to certify the credential's key anew, whose signature proves that the device has the key.
+    /// Nothing for a password.
+    ///
+    /// # Errors
+    /// [`IdentityError::Key`] if the key cannot be read.
+    pub fn request_again(&self) -> Result<Option<String>, IdentityError> {
+        let Credential::Certificate { key, .. } = &self.credential else { return Ok(None) };
+        Ok(Some(KeyRequest::with_key(&KeyPair::from_pem(key)?, Some(&self.device))?.csr))
+    }
+
+    /// Takes a certificate (PEM) that came over HTTP, if it is one for the credential's key; the broker decides whether
+    /// it is good. The caller saves the identity.
+    ///
+    /// # Errors
+    /// [`IdentityError::WrongKey`] and [`IdentityError::Tls`]; nothing has changed then.
+    pub fn offered(&mut self, certificate: &str) -> Result<(), IdentityError> {
+        let Credential::Certificate { key, .. } = &self.credential else {
+            return Err(IdentityError::WrongKey);
+        };
+        self.check_pair(certificate, key)?;
+        self.candidate = Some(certificate.to_owned());
+        Ok(())
+    }
+
+    /// The broker has accepted what it was shown. True if that has changed the identity, which the caller then saves.
+    pub fn accepted(&mut self) -> bool {
+        match (self.candidate.take(), &mut self.credential) {
+            (Some(candidate), Credential::Certificate { certificate, .. }) => {
+                *certificate = candidate;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The broker has refused what it was shown. True if that has changed the identity, which the caller then saves.
+    pub fn refused(&mut self) -> bool {
+        self.candidate.take().is_some()
+    }
+
+    /// Checks that certificate and key, both PEM, belong together.
+    fn check_pair(&self, certificate: &str, key: &str) -> Result<(), IdentityError> {
+        validity(certificate)?;
+        // rustls compares the key with the certificate.
+        client_config(self.ca.as_deref(), Some((certificate, key))).map_err(|error| match error {
+            TlsError::Config(rustls::Error::InconsistentKeys(_)) => IdentityError::WrongKey,
+            other => other.into(),
+        })?;
+        Ok(())
     }
 
     /// The request for a new certificate. The key is the one asked with before, if no answer has come yet, so that a
@@ -236,12 +311,7 @@ impl Identity {
     /// [`IdentityError::WrongKey`] and [`IdentityError::Tls`]; nothing has changed then.
     pub fn renewed(&mut self, certificate: &str) -> Result<(), IdentityError> {
         let Some(key) = self.pending_key.clone() else { return Err(IdentityError::WrongKey) };
-        validity(certificate)?;
-        // rustls compares the key with the certificate.
-        client_config(self.ca.as_deref(), Some((certificate, &key))).map_err(|error| match error {
-            TlsError::Config(rustls::Error::InconsistentKeys(_)) => IdentityError::WrongKey,
-            other => other.into(),
-        })?;
+        self.check_pair(certificate, &key)?;
         self.credential = Credential::Certificate { certificate: certificate.to_owned(), key };
         self.pending_key = None;
         Ok(())
@@ -298,7 +368,16 @@ mod tests {
     fn identity(credential: Credential) -> Identity {
         let mqtt = Endpoint { host: "localhost".into(), port: 1883, tls: false };
         let (server, device) = ("http://localhost:8080".into(), "d1".into());
-        Identity { server, device, mqtt, ca: None, credential, pending_key: None }
+        Identity {
+            server,
+            server_ca: None,
+            device,
+            mqtt,
+            ca: None,
+            credential,
+            pending_key: None,
+            candidate: None,
+        }
     }
 
     struct Authority {
@@ -387,5 +466,33 @@ mod tests {
         identity.mqtt_options(Duration::from_secs(30)).unwrap();
         let unasked = identity.renewed(&authority.sign(&request.csr, 18));
         assert!(matches!(unasked, Err(IdentityError::WrongKey)));
+    }
+
+    #[test]
+    fn a_certificate_that_came_over_http_counts_when_it_was_accepted() {
+        let authority = authority();
+        let first = KeyRequest::new(None).unwrap();
+        let certificate = authority.sign(&first.csr, 9);
+        let mut identity = identity(Credential::Certificate { certificate, key: first.key });
+        identity.ca = Some(authority.pem.clone());
+        let before = identity.clone();
+        let start = 1_767_225_600; // 2026-01-01
+        assert_eq!(identity.expires_at().unwrap(), Some(start + 9 * 24 * 3600));
+        let stranger = KeyRequest::new(None).unwrap();
+        let wrong = identity.offered(&authority.sign(&stranger.csr, 18));
+        assert!(matches!(wrong, Err(IdentityError::WrongKey)), "{wrong:?}");
+        assert!(!identity.accepted() && !identity.refused());
+        assert_eq!(identity, before);
+
+        let next = authority.sign(&identity.request_again().unwrap().unwrap(), 18);
+        identity.offered(&next).unwrap();
+        assert_eq!(identity.expires_at().unwrap(), Some(start + 18 * 24 * 3600), "it is shown");
+        assert_eq!(identity.credential, before.credential, "and it does not count yet");
+        assert!(identity.refused());
+        assert_eq!(identity, before);
+        identity.offered(&next).unwrap();
+        assert!(identity.accepted());
+        assert_ne!(identity.credential, before.credential);
+        assert_eq!((identity.candidate.clone(), identity.accepted()), (None, false));
     }
 }

@@ -8,8 +8,10 @@ use dunlin_protocol::{
     Ack, Certificate, CertificateRequest, Desired, DeviceId, DownKind, EventKind, List, Pair, SlotState,
     SlotStatus, State, UpKind, limits,
 };
+use tokio::task::{JoinError, JoinSet};
 
 use crate::agent::{Shared, cut, lock};
+use crate::enroll::{EnrolError, renew};
 use crate::gauges::Health;
 use crate::identity::Identity;
 use crate::queue::{Body, Item, Recovered};
@@ -22,6 +24,8 @@ const OUTBOX: usize = 128;
 const HEALTH_PERIOD_MS: u64 = 10_000;
 /// Time between looks at the certificate's age, and between requests for a new one.
 const RENEWAL_PERIOD_MS: u64 = 60_000;
+/// Time between requests for a new certificate over HTTP that the server refuses.
+const REFUSED_PERIOD_MS: u64 = 600_000;
 /// How far wall clock and monotonic clock may drift apart between two looks before it counts as a jump, in seconds.
 const CLOCK_JUMP_S: u64 = 5;
 /// How often the clocks are compared.
@@ -37,6 +41,12 @@ pub(crate) struct Runner<T> {
     linked: bool,
     health_at_ms: u64,
     renewal_at_ms: u64,
+    /// A request for a certificate over HTTP that is under way; at most one.
+    renewals: JoinSet<Result<String, EnrolError>>,
+    /// The broker has refused the device's certificate since the last connection.
+    refused: bool,
+    /// Why there is no new certificate, and what to do.
+    advice: Option<String>,
     /// Wall clock minus monotonic clock, in seconds, while the wall clock is set.
     clock_offset_s: Option<u64>,
     clock_at_ms: u64,
@@ -56,6 +66,9 @@ impl<T: Transport> Runner<T> {
             linked: false,
             health_at_ms: 0,
             renewal_at_ms: 0,
+            renewals: JoinSet::new(),
+            refused: false,
+            advice: None,
             clock_offset_s: None,
             clock_at_ms: 0,
             acknowledged: 0,
@@ -91,6 +104,7 @@ impl<T: Transport> Runner<T> {
             let wait = self.upkeep();
             tokio::select! {
                 signal = self.transport.next() => self.signal(signal),
+                Some(answer) = self.renewals.join_next() => self.renewal(answer),
                 () = wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = stop.changed() => {}
@@ -114,6 +128,7 @@ impl<T: Transport> Runner<T> {
             let wait = self.upkeep();
             tokio::select! {
                 signal = self.transport.next() => self.signal(signal),
+                Some(answer) = self.renewals.join_next() => self.renewal(answer),
                 () = tokio::time::sleep(wait) => {}
                 () = tokio::time::sleep_until(end) => break,
             }
@@ -170,7 +185,9 @@ impl<T: Transport> Runner<T> {
             self.merged += merged;
             self.step(Event::Merged { times: u32::try_from(merged).unwrap_or(u32::MAX) });
         }
-        self.renew(now_ms);
+        if let Some(renewal_ms) = self.renew(now_ms) {
+            at(renewal_ms);
+        }
         self.publish_status();
         if let Some(wake_ms) = self.uplink.wake_at_ms() {
             at(wake_ms);
@@ -188,6 +205,12 @@ impl<T: Transport> Runner<T> {
                     status.connections += 1;
                 });
                 self.renewal_at_ms = 0;
+                (self.refused, self.advice) = (false, None);
+                if self.identity.accepted() {
+                    tracing::info!("the certificate that came over HTTP is good");
+                    // If not, the file still holds both.
+                    self.save_identity();
+                }
                 self.step(Event::Connected);
                 self.step(Event::Subscribed);
             }
@@ -205,9 +228,20 @@ impl<T: Transport> Runner<T> {
                     _ => DownCause::Network,
                 };
                 self.linked = false;
+                if cause == DownCause::Refused {
+                    self.refused = true;
+                    if self.identity.refused() {
+                        self.use_identity();
+                        self.save_identity();
+                    }
+                }
+                let because = match &self.advice {
+                    Some(advice) => format!("{reason}; {advice}"),
+                    None => reason.to_string(),
+                };
                 self.shared.status.send_modify(|status| {
                     status.connected = false;
-                    status.disconnected_because = Some(reason.to_string());
+                    status.disconnected_because = Some(because);
                 });
                 self.step(Event::Down(cause));
             }
@@ -262,9 +296,18 @@ impl<T: Transport> Runner<T> {
         }
     }
 
-    /// Asks for a new certificate at two thirds of the old one's life, again and again until it comes.
-    fn renew(&mut self, now_ms: u64) {
-        if now_ms < self.renewal_at_ms || !self.uplink.is_online() {
+    /// Asks for a new certificate when it is time; tells when to look again, if that is known.
+    fn renew(&mut self, now_ms: u64) -> Option<u64> {
+        if self.uplink.is_online() {
+            self.renew_over_mqtt(now_ms);
+            return None;
+        }
+        self.renew_over_http(now_ms)
+    }
+
+    /// Asks at two thirds of the old certificate's life, again and again until a new one comes.
+    fn renew_over_mqtt(&mut self, now_ms: u64) {
+        if now_ms < self.renewal_at_ms {
             return;
         }
         self.renewal_at_ms = now_ms + RENEWAL_PERIOD_MS;
@@ -302,29 +345,97 @@ impl<T: Transport> Runner<T> {
     }
 
     fn certificate(&mut self, payload: &[u8]) {
+        let before = self.identity.clone();
         let renewed = Certificate::decode(payload).map_err(|error| error.to_string()).and_then(|message| {
             let pem = crate::identity::to_pem(message.device);
             self.identity.renewed(&pem).map_err(|error| error.to_string())
         });
         match renewed {
-            Ok(()) => {
-                self.save_identity();
+            Ok(()) if self.save_identity() => {
                 // Used from the next connection on; this one stays valid until it ends.
-                match self.transport.set_identity(&self.identity, self.shared.settings.keep_alive) {
-                    Ok(()) => tracing::info!("the certificate was renewed"),
-                    Err(error) => tracing::warn!(%error, "the new certificate cannot be used"),
-                }
+                self.use_identity();
+                tracing::info!("the certificate was renewed");
             }
+            // With the first login the old one would be revoked, which is all that there is after a restart.
+            Ok(()) => self.identity = before,
             Err(error) => tracing::warn!(error, "the new certificate is refused"),
         }
     }
 
-    fn save_identity(&self) {
-        if let Some(folder) = &self.shared.settings.state_dir
-            && let Err(error) = self.identity.save(folder)
-        {
+    /// A device that was off for long comes back with a certificate that has expired. With that it can still ask for
+    /// the next one, for a while. The broker's refusal counts as well: this device's clock may not be set.
+    fn renew_over_http(&mut self, now_ms: u64) -> Option<u64> {
+        // A candidate is tried first.
+        if !self.renewals.is_empty() || self.identity.candidate.is_some() {
+            return None;
+        }
+        // A certificate that cannot be read is one that the broker refuses.
+        let expires_s = self.identity.expires_at().unwrap_or(None)?;
+        if self.shared.clock.unix_s() < expires_s && !self.refused {
+            return None;
+        }
+        if now_ms < self.renewal_at_ms {
+            return Some(self.renewal_at_ms);
+        }
+        self.renewal_at_ms = now_ms + RENEWAL_PERIOD_MS;
+        tracing::info!(server = self.identity.server, "asking for a new certificate over HTTP");
+        let identity = self.identity.clone();
+        self.renewals.spawn(async move { renew(&identity).await });
+        None
+    }
+
+    /// The answer to a request over HTTP.
+    fn renewal(&mut self, answer: Result<Result<String, EnrolError>, JoinError>) {
+        let answer = match answer {
+            Ok(Ok(certificate)) => self.identity.offered(&certificate).map_err(EnrolError::from),
+            Ok(Err(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the request for a new certificate failed");
+                return;
+            }
+        };
+        match answer {
+            Ok(()) if self.uplink.is_online() || !self.save_identity() => {
+                // Not needed any more; or it would be revoked with what the file holds, see `certificate`.
+                self.identity.refused();
+            }
+            Ok(()) => {
+                tracing::info!("a new certificate came over HTTP");
+                self.advice = None;
+                self.use_identity();
+                // Not the moment to wait for the end of a pause.
+                self.step(Event::Stop);
+                self.step(Event::Start);
+            }
+            Err(error) => {
+                if matches!(error, EnrolError::NotRenewed { .. }) {
+                    self.renewal_at_ms = self.shared.clock.ms() + REFUSED_PERIOD_MS;
+                }
+                let advice = format!("the certificate has expired or is refused, and {error}");
+                tracing::error!("{advice}");
+                self.shared.status.send_modify(|status| {
+                    status.disconnected_because = Some(advice.clone());
+                });
+                self.advice = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Uses the identity from the next connection on.
+    fn use_identity(&mut self) {
+        if let Err(error) = self.transport.set_identity(&self.identity, self.shared.settings.keep_alive) {
+            tracing::warn!(%error, "the new certificate cannot be used");
+        }
+    }
+
+    /// Keeps the identity; true if it is kept, or there is nowhere to keep it.
+    fn save_identity(&self) -> bool {
+        let Some(folder) = &self.shared.settings.state_dir else { return true };
+        let saved = self.identity.save(folder);
+        if let Err(error) = &saved {
             tracing::warn!(%error, "the identity cannot be kept");
         }
+        saved.is_ok()
     }
 
     /// Tells the state machine about messages of earlier boots, as many as it has room for.

@@ -142,3 +142,113 @@ async fn expired_and_foreign_certificates_and_foreign_servers_are_refused() {
     }
     assert_eq!(plane.state().inferences, 0);
 }
+
+/// The control plane's HTTP side: answers every request to renew a certificate with a status and what `answer` makes of
+/// the request's certificate and signing request (PEM).
+async fn http(
+    status: &'static str,
+    answer: impl Fn(&str, &str) -> serde_json::Value + Send + 'static,
+) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
+            while !request.ends_with(b"}") {
+                let len = stream.read(&mut chunk).await.unwrap();
+                assert_ne!(len, 0, "the request ends early");
+                request.extend_from_slice(&chunk[..len]);
+            }
+            let request = String::from_utf8(request).unwrap();
+            assert!(request.starts_with("POST /api/v1/enroll/renew HTTP/1.1\r\n"), "{request}");
+            assert!(!request.contains("PRIVATE KEY"), "{request}");
+            let body: serde_json::Value =
+                serde_json::from_str(&request[request.find('{').unwrap()..]).unwrap();
+            assert_eq!(body["device"], "pump-7");
+            let text = |key: &str| body[key].as_str().unwrap();
+            let answer = answer(text("certificate"), text("csr")).to_string();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", answer.len());
+            stream.write_all((head + &answer).as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_renewed_over_http() {
+    let authority = Arc::new(Authority::new("devices"));
+    let plane = plane(&authority).await;
+    let mut before = enrolled(&plane, &authority, &authority, 200, 100);
+    let Credential::Certificate { certificate: expired, .. } = before.credential.clone() else {
+        unreachable!()
+    };
+    let signer = Arc::clone(&authority);
+    before.server = http("201 Created", move |certificate, csr| {
+        assert_eq!(certificate, expired);
+        let csr = CertificateSigningRequestParams::from_pem(csr).unwrap();
+        serde_json::json!({ "certificate": pem(&signer.sign(csr, "pump-7", 10, 86_400)), "expires": "then" })
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    before.save(folder.path()).unwrap();
+    let agent = Agent::start(before.clone(), settings(Some(folder.path()))).unwrap();
+    let slot = agent.slot("kws", &model()).unwrap();
+    infer(&slot, 3);
+    let mut status = agent.watch();
+    let up = status.wait_for(|status| status.connected);
+    tokio::time::timeout(SOON, up).await.expect("a connection").unwrap();
+    let status = agent.stop_async(SOON).await;
+    assert_eq!((status.unacknowledged, plane.state().classes[3]), (0, 1));
+    let after = Identity::load(folder.path()).unwrap().unwrap();
+    assert_eq!(after.candidate, None);
+    assert!(after.expires_at().unwrap() > before.expires_at().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_the_broker_refuses_does_not_replace_the_old_one() {
+    let authority = Authority::new("devices");
+    let plane = plane(&authority).await;
+    let mut before = enrolled(&plane, &authority, &authority, 200, 100);
+    // Somebody else answers.
+    let stranger = Authority::new("stranger");
+    before.server = http("201 Created", move |_, csr| {
+        let csr = CertificateSigningRequestParams::from_pem(csr).unwrap();
+        serde_json::json!({ "certificate": pem(&stranger.sign(csr, "pump-7", 10, 86_400)), "expires": "then" })
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    before.save(folder.path()).unwrap();
+    let agent = Agent::start(before.clone(), settings(Some(folder.path()))).unwrap();
+    let from = std::time::Instant::now();
+    let mut seen = false;
+    loop {
+        let now = Identity::load(folder.path()).unwrap().unwrap();
+        assert_eq!(now.credential, before.credential);
+        seen |= now.candidate.is_some();
+        if seen && now == before {
+            break;
+        }
+        assert!(from.elapsed() < SOON, "the certificate was {}", if seen { "kept" } else { "not tried" });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(agent.stop_async(Duration::ZERO).await.connections, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_may_not_renew_says_what_to_do() {
+    let authority = Authority::new("devices");
+    let plane = plane(&authority).await;
+    let mut identity = enrolled(&plane, &authority, &authority, 200, 100);
+    identity.server =
+        http("403 Forbidden", |_, _| serde_json::json!({ "detail": "the device is blocked" })).await;
+    let agent = Agent::start(identity, settings(None)).unwrap();
+    let mut status = agent.watch();
+    let down = status.wait_for(|status| {
+        let because = status.disconnected_because.as_deref().unwrap_or_default();
+        because.contains("the device is blocked") && because.contains("enrol the device again")
+    });
+    tokio::time::timeout(SOON, down).await.expect("advice").unwrap();
+    assert_eq!(agent.stop_async(Duration::ZERO).await.connections, 0);
+}

@@ -161,7 +161,7 @@ impl Handler for Receiver {
     async fn authenticate(&self, login: Login) -> Result<Arc<str>, Refusal> {
         self.state.lock().unwrap().logins += 1;
         match (login.certificate, login.username, login.password.as_deref()) {
-            (Some(name), _, _) => Ok(name.into()),
+            (Some(certificate), _, _) => Ok(certificate.common_name.into()),
             (None, Some(name), Some(b"secret")) => Ok(name.into()),
             _ => Err(Refusal::BadCredential),
         }
@@ -417,12 +417,15 @@ pub(crate) fn infer(slot: &Slot, class: usize) {
 
 pub(crate) fn identity(address: SocketAddr, device: &str) -> Identity {
     Identity {
-        server: "http://unused".into(),
+        // Nobody listens there.
+        server: "http://127.0.0.1:1".into(),
+        server_ca: None,
         device: device.into(),
         mqtt: Endpoint { host: address.ip().to_string(), port: address.port(), tls: false },
         ca: None,
         credential: Credential::Password { password: "secret".into() },
         pending_key: None,
+        candidate: None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Start and stop.
 
+mod mutual_tls;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -131,140 +132,6 @@ fn self_signed(chain: &Path, key: &Path) -> rustls::pki_types::CertificateDer<'s
     std::fs::write(key, made.signing_key.serialize_pem()).expect("a key");
     std::fs::write(chain, made.cert.pem()).expect("a certificate");
     made.cert.der().clone()
-}
-
-/// A server whose MQTT endpoint speaks TLS and asks for certificates, and a device's key.
-struct MutualTls {
-    server: Server,
-    http: reqwest::Client,
-    /// The server's certificate and key.
-    files: [std::path::PathBuf; 2],
-    _folder: tempfile::TempDir,
-}
-
-impl MutualTls {
-    async fn start() -> (MutualTls, rustls::pki_types::CertificateDer<'static>) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let files = ["mqtt.pem", "mqtt.key"].map(|name| folder.path().join(name));
-        let certificate = self_signed(&files[0], &files[1]);
-        let [chain, key] = [&files[0], &files[1]].map(|path| path.to_str().expect("a path"));
-        let settings = [
-            ("mqtt-tls-certificate", chain),
-            ("mqtt-tls-key", key),
-            ("mqtt-client-certificates", "required"),
-        ];
-        let server = Server::start(config(folder.path(), &settings), Options::default()).await;
-        let server = server.expect("started");
-        (MutualTls { server, http: reqwest::Client::new(), files, _folder: folder }, certificate)
-    }
-
-    /// Asks the API as administrator.
-    async fn post(&self, path: &str, body: serde_json::Value) -> serde_json::Value {
-        let token = self.server.admin_token().expect("the first start").reveal();
-        let url = format!("http://{}/api/v1/{path}", self.server.http_address());
-        let answer = self.http.post(url).bearer_auth(token).json(&body).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.expect("a text"));
-        answer.json().await.expect("JSON")
-    }
-
-    /// An MQTT client of the device `pump-1` that trusts `server` and shows this certificate.
-    fn connect(
-        &self,
-        server: &rustls::pki_types::CertificateDer<'static>,
-        certificate: &serde_json::Value,
-        key: &rcgen::KeyPair,
-    ) -> (rumqttc::AsyncClient, rumqttc::EventLoop) {
-        use rustls::pki_types::pem::PemObject as _;
-        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(server.clone()).expect("a root");
-        let chain = certificate["certificate"].as_str().expect("a certificate");
-        let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).expect("PEM")];
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .expect("a certificate and its key");
-        let port = self.server.app().endpoints().mqtt_port;
-        let mut options = rumqttc::MqttOptions::new("pump-1", "localhost", port);
-        let tls = rumqttc::TlsConfiguration::Rustls(std::sync::Arc::new(tls));
-        options.set_transport(rumqttc::Transport::tls_with_config(tls));
-        rumqttc::AsyncClient::new(options, 10)
-    }
-}
-
-/// What the first attempt to connect comes to.
-async fn outcome(events: &mut rumqttc::EventLoop) -> Result<(), String> {
-    let first = async {
-        loop {
-            match events.poll().await {
-                Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), first).await.expect("an answer")
-}
-
-fn request(key: &rcgen::KeyPair) -> String {
-    let request = rcgen::CertificateParams::default().serialize_request(key).expect("a request");
-    request.pem().expect("PEM")
-}
-
-#[tokio::test]
-async fn the_mqtt_endpoint_lets_a_device_in_with_its_current_certificate_only() {
-    let (test, own) = MutualTls::start().await;
-    test.post("fleets", json!({ "id": "a" })).await;
-    let claim = test.post("fleets/a/claims", json!({ "name": "k" })).await["claim"].clone();
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let body = json!({ "claim": claim, "hardware": "pi", "device": "pump-1", "csr": request(&key) });
-    let first = test.post("enroll", body).await;
-    let connect = |certificate| test.connect(&own, certificate, &key);
-    let (_client, mut events) = connect(&first);
-    outcome(&mut events).await.expect("the certificate of the enrolment");
-
-    // Renewed: the old one is good until the new one was shown.
-    let body = json!({ "device": "pump-1", "csr": request(&key), "certificate": first["certificate"] });
-    let second = test.post("enroll/renew", body).await;
-    outcome(&mut connect(&first).1).await.expect("the device may have lost the answer");
-    outcome(&mut connect(&second).1).await.expect("the new certificate");
-    let refused = outcome(&mut connect(&first).1).await.expect_err("replaced");
-    assert!(refused.contains("BadUserNamePassword"), "{refused}");
-
-    // New credentials: whoever is connected with the old ones goes, and does not come back.
-    let (_client, mut events) = connect(&second);
-    outcome(&mut events).await.expect("the current certificate");
-    let third = test.post("devices/pump-1/credentials", json!({ "csr": request(&key) })).await;
-    let ended = async { while events.poll().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the connection ends");
-    for old in [&first, &second] {
-        let refused = outcome(&mut connect(old).1).await.expect_err("revoked");
-        assert!(refused.contains("BadUserNamePassword"), "{refused}");
-    }
-    outcome(&mut connect(&third).1).await.expect("the current certificate");
-    test.server.stop().await;
-}
-
-#[tokio::test]
-async fn the_mqtt_endpoint_serves_its_certificate_and_the_successor() {
-    let (test, first) = MutualTls::start().await;
-    test.post("fleets", json!({ "id": "a" })).await;
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let body = json!({ "id": "pump-1", "fleet": "a", "hardware": "pi", "csr": request(&key) });
-    let device = test.post("devices", body).await;
-    outcome(&mut test.connect(&first, &device, &key).1).await.expect("the first certificate");
-    let second = self_signed(&test.files[0], &test.files[1]);
-    let until = tokio::time::Instant::now() + Duration::from_secs(20);
-    while let Err(error) = outcome(&mut test.connect(&second, &device, &key).1).await {
-        assert!(tokio::time::Instant::now() < until, "the new certificate is not served: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    outcome(&mut test.connect(&first, &device, &key).1).await.expect_err("the old one is gone");
-    test.server.stop().await;
 }
 
 #[tokio::test]
