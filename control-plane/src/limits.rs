@@ -103,6 +103,8 @@ pub const PUBLISH_BATCH: i64 = 500;
 pub const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
 /// How far in the past a new certificate's validity begins, since devices' clocks are not exact.
 pub const CERTIFICATE_BACKDATED: Duration = Duration::from_secs(3_600);
+/// Certificates that a device gets in a day, so that one that asks again and again fills no table.
+pub const CERTIFICATES_PER_DAY: i64 = 100;
 /// How long a list of revoked certificates is valid.
 pub const CRL_LIFE: Duration = Duration::from_secs(7 * 86_400);
 /// Models that can exist.

@@ -13,6 +13,7 @@ use super::store::{certificates, claims, devices, pairs};
 use crate::access::{Caller, Subject, audit};
 use crate::app::App;
 use crate::bus::DeviceId;
+use crate::clock::SECOND_US;
 use crate::config::{ClientCertificates, Config};
 use crate::db::{DbError, Tx};
 use crate::http::Problem;
@@ -248,14 +249,22 @@ fn needs_certificate(config: &Config) -> bool {
 /// Why [`issue`] failed.
 enum IssueError {
     Csr(CsrError),
+    TooOften,
     Other(Problem),
 }
 
 async fn issue(app: &App, tx: &mut Tx, id: &DeviceId, csr: &Csr, now_us: i64) -> Result<Issued, IssueError> {
     let authority = app.devices.authority().map_err(IssueError::Other)?;
+    let other = |error: DbError| IssueError::Other(error.into());
+    let yesterday_us = now_us.saturating_sub(86_400 * SECOND_US);
+    if certificates::issued_since(tx, id.as_str(), yesterday_us).await.map_err(other)?
+        >= limits::CERTIFICATES_PER_DAY
+    {
+        return Err(IssueError::TooOften);
+    }
     let issued =
         authority.issue(csr, id, app.config.devices_certificate_life, now_us).map_err(IssueError::Csr)?;
-    certificates::insert(tx, id, &issued, now_us).await.map_err(|error| IssueError::Other(error.into()))?;
+    certificates::insert(tx, id, &issued, now_us).await.map_err(other)?;
     Ok(issued)
 }
 
@@ -263,6 +272,7 @@ fn csr_problem(error: IssueError) -> Problem {
     match error {
         IssueError::Csr(CsrError::Authority) => Problem::internal(&CsrError::Authority),
         IssueError::Csr(error) => Problem::unprocessable("/csr", error.to_string()),
+        IssueError::TooOften => Problem::conflict(RenewError::TooOften.to_string()),
         IssueError::Other(problem) => problem,
     }
 }
@@ -288,6 +298,12 @@ pub enum RenewError {
     /// The device is unknown or blocked.
     #[error("the device is unknown or blocked")]
     Refused,
+    /// It asks again and again.
+    #[error(
+        "the device got {} certificates in a day; it gets the next one tomorrow",
+        limits::CERTIFICATES_PER_DAY
+    )]
+    TooOften,
     /// The database or the authority failed; the device asks again.
     #[error("{0}")]
     Failed(Problem),
@@ -322,17 +338,20 @@ pub(super) async fn renewed(
     let entry = app.devices.directory.get(device.as_str()).filter(|entry| !entry.blocked);
     let entry = entry.ok_or(RenewError::Refused)?;
     let now_us = app.clock.now_us();
-    let work = async {
-        let mut tx = app.db.begin().await?;
-        let issued = issue(app, &mut tx, device, csr, now_us).await.map_err(csr_problem)?;
-        let caller = Caller::internal(format!("device:{device}"), device.as_str(), request_id);
-        let after = json!({ "serial": issued.serial, "expires": crate::time::format_us(issued.expires_us) });
-        let subject = Subject::of_fleet("device", device.as_str(), &entry.cohort.fleet);
-        audit(app, &mut tx, &caller, "device.renew_certificate", subject, None, Some(after)).await?;
-        tx.commit().await?;
-        Ok::<_, Problem>(issued)
+    let failed = |error: DbError| RenewError::Failed(error.into());
+    let mut tx = app.db.begin().await.map_err(failed)?;
+    let issued = match issue(app, &mut tx, device, csr, now_us).await {
+        Err(IssueError::TooOften) => return Err(RenewError::TooOften),
+        issued => issued.map_err(|error| RenewError::Failed(csr_problem(error)))?,
     };
-    work.await.map_err(RenewError::Failed)
+    let caller = Caller::internal(format!("device:{device}"), device.as_str(), request_id);
+    let after = json!({ "serial": issued.serial, "expires": crate::time::format_us(issued.expires_us) });
+    let subject = Subject::of_fleet("device", device.as_str(), &entry.cohort.fleet);
+    audit(app, &mut tx, &caller, "device.renew_certificate", subject, None, Some(after))
+        .await
+        .map_err(failed)?;
+    tx.commit().await.map_err(|error| failed(error.into()))?;
+    Ok(issued)
 }
 
 /// When the id of a device that is deleted now may be used again: after its last certificate has expired, and not

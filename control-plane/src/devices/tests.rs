@@ -568,8 +568,10 @@ async fn a_certificate_is_good_until_its_successor_was_shown() {
     // One answer gets lost, and the clock goes back: the order of the certificates stays.
     let lost = renewed(&first).await;
     test.clock.set_us(START_US - 1_000_000_000);
+    renew(&test, "pump-1", &key, &first).await.expect(429);
     test.clock.advance_s(10);
     let second = renewed(&first).await;
+    test.clock.set_us(START_US + 10_000_000);
     for certificate in [&first, &first, &lost] {
         assert_eq!(certificate_works(&test, "pump-1", certificate).await, Ok(()));
     }
@@ -589,6 +591,24 @@ async fn a_certificate_is_good_until_its_successor_was_shown() {
     let audit = test.get("/api/v1/audit").await.expect(200);
     let replaced = audit["items"].as_array().unwrap().iter();
     assert_eq!(replaced.filter(|entry| entry["action"] == "device.replace_certificate").count(), 2);
+}
+
+#[tokio::test]
+async fn a_device_that_asks_again_and_again_fills_no_table() {
+    let test = TestApp::with_settings(&MUTUAL_TLS).await;
+    let (key, certificate) = with_certificate(&test, "pump-1").await;
+    let request = CertificateParams::default().serialize_request(&key).unwrap();
+    let mut message = vec![0; 4096];
+    let length = dunlin_protocol::CertificateRequest { der: request.der() }.encode(&mut message).unwrap();
+    let id = DeviceId::new("pump-1").unwrap();
+    for _ in 1..crate::limits::CERTIFICATES_PER_DAY {
+        super::renew(&test.app, &id, &message[..length]).await.unwrap();
+    }
+    let refused = super::renew(&test.app, &id, &message[..length]).await.unwrap_err();
+    assert!(matches!(refused, super::RenewError::TooOften), "{refused}");
+    renew(&test, "pump-1", &key, &certificate).await.expect(409);
+    test.clock.advance_s(86_401);
+    renew(&test, "pump-1", &key, &certificate).await.expect(201);
 }
 
 #[tokio::test]

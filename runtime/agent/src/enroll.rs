@@ -66,13 +66,12 @@ pub enum EnrolError {
         reason: String,
     },
     /// The server does not renew the certificate.
-    #[error(
-        "{server} does not renew it ({reason}); enrol the device again: delete identity.json in its state folder and \
-         start it with a claim"
-    )]
+    #[error("{server} does not renew it ({reason}){}", way_out(*.status))]
     NotRenewed {
         /// The server.
         server: String,
+        /// Its HTTP status.
+        status: u16,
         /// Its reason.
         reason: String,
     },
@@ -196,19 +195,24 @@ pub async fn renew(identity: &Identity) -> Result<String, EnrolError> {
         (&identity.credential, identity.request_again()?)
     else {
         let reason = "this device logs in with a password".into();
-        return Err(EnrolError::NotRenewed { server, reason });
+        return Err(EnrolError::NotRenewed { server, status: 0, reason });
     };
     let request = RenewRequest { device: &identity.device, certificate, csr: &csr };
     match post::<RenewAnswer>(&server, "enroll/renew", identity.server_ca.as_deref(), &request).await {
         Ok(answer) => Ok(answer.certificate),
-        // The others (too many requests, a server that starts) pass by themselves.
-        Err(EnrolError::Refused { server, status: 403 | 404 | 422, reason }) => {
-            Err(EnrolError::NotRenewed { server, reason })
-        }
-        Err(EnrolError::Refused { server, reason: error, .. }) => {
-            Err(EnrolError::Unreachable { server, error })
+        Err(EnrolError::Refused { server, status, reason }) => {
+            Err(EnrolError::NotRenewed { server, status, reason })
         }
         Err(other) => Err(other),
+    }
+}
+
+/// What to do when a certificate is not renewed; other refusals (too many requests, a server that starts) pass by
+/// themselves.
+fn way_out(status: u16) -> &'static str {
+    match status {
+        403 => "; enrol the device again: delete identity.json in its state folder and start it with a claim",
+        _ => "; it is asked again",
     }
 }
 

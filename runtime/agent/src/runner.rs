@@ -408,7 +408,7 @@ impl<T: Transport> Runner<T> {
                 self.step(Event::Start);
             }
             Err(error) => {
-                if matches!(error, EnrolError::NotRenewed { .. }) {
+                if matches!(error, EnrolError::NotRenewed { status: 403, .. }) {
                     self.renewal_at_ms = self.shared.clock.ms() + REFUSED_PERIOD_MS;
                 }
                 let advice = format!("the certificate has expired or is refused, and {error}");

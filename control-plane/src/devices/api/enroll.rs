@@ -245,6 +245,7 @@ async fn renew(
         enroll::renewed(&app, &device, &csr, Some(request_id.0)).await.map_err(|error| match error {
             RenewError::Failed(problem) => problem,
             RenewError::Refused => refused(),
+            error @ RenewError::TooOften => Problem::conflict(error.to_string()),
             RenewError::Csr(CsrError::Authority) => Problem::internal(&CsrError::Authority),
             error @ (RenewError::Csr(_) | RenewError::Message(_)) => {
                 Problem::unprocessable("/csr", error.to_string())

@@ -9,6 +9,20 @@ use crate::bus::DeviceId;
 use crate::db::DbError;
 use crate::limits;
 
+/// How many certificates were issued to the device since then.
+pub(crate) async fn issued_since(
+    db: &mut AnyConnection,
+    device: &str,
+    since_us: i64,
+) -> Result<i64, DbError> {
+    let row = sqlx::query("select count(*) from device_certificates where device = $1 and issued_us > $2")
+        .bind(device)
+        .bind(since_us)
+        .fetch_one(db)
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
 /// Writes down that a certificate was issued. The times of a device's certificates grow, whatever the clock does:
 /// they say which one replaces which.
 pub(crate) async fn insert(
