@@ -5,7 +5,7 @@ use crate::{CloseReason, topic};
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::{
     packet::{Packet, Qos, v3_1_1, v5_0},
-    result_code::{MqttError, PubackReasonCode},
+    result_code::{DisconnectReasonCode, MqttError, PubackReasonCode},
 };
 
 /// A publish that has passed the topic check.
@@ -31,6 +31,11 @@ impl Session {
         }
         if packet_id == Some(0) {
             return self.close(CloseReason::Malformed);
+        }
+        // The protocol's own count is of identifiers: a client that uses one again and again would never exceed it.
+        if packet_id.is_some() && self.acks.len() >= usize::from(self.limits.receive_maximum) {
+            self.disconnect(DisconnectReasonCode::ReceiveMaximumExceeded);
+            return Event::Close(CloseReason::Malformed);
         }
         match topic::up_level(&self.device, topic) {
             Some(level) => Event::Publish(Incoming {

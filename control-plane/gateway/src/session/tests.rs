@@ -75,6 +75,21 @@ fn the_raw_material_is_good() {
 }
 
 #[test]
+fn a_packet_identifier_that_is_used_again_and_again_is_no_way_around_the_limit() {
+    let limits = Limits::default();
+    let most = limits.receive_maximum;
+    let mut session = Session::new(Arc::new(limits));
+    let packets = packets(true);
+    session.feed(&mut &packets[0][..]);
+    session.accept(Arc::from("a"));
+    for _ in 0..most {
+        assert!(matches!(session.feed(&mut &packets[1][..]), Event::Publish(_)));
+    }
+    assert!(matches!(session.feed(&mut &packets[1][..]), Event::Close(CloseReason::Malformed)));
+    assert_eq!(session.unacknowledged(), usize::from(most));
+}
+
+#[test]
 fn a_message_that_the_client_does_not_take_is_left_out() {
     let mut session = Session::new(Arc::default());
     // A CONNECT with a maximum packet size of 64 bytes.
