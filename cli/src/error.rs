@@ -62,6 +62,11 @@ impl Failure {
         Failure { kind, ..Failure::new(message) }
     }
 
+    /// Whether a repetition may succeed.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+
     /// Names the file that is to blame.
     pub(crate) fn file(mut self, path: &Path) -> Self {
         self.file = Some(path.to_owned());

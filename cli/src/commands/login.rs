@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::error::Failure;
 use crate::output::{Outcome, printable};
-use crate::server::{Api, Login, LoginFile, Token, read_token, text};
+use crate::server::{Api, Login, LoginFile, Token, ca_file, read_token, text};
 
 /// Remember a control plane and an access token for the commands that ask it.
 ///
@@ -23,6 +23,10 @@ pub(crate) struct Args {
     /// Read the token from this file.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificates to trust for HTTPS (PEM), instead of the system's [variable DUNLIN_CA]. The login remembers where
+    /// the file is.
+    #[arg(long, value_name = "CA.pem")]
+    ca: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
@@ -30,7 +34,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         Some(file) => read_token(file)?,
         None => ask()?,
     };
-    let login = Login { server: args.server.trim_end_matches('/').to_owned(), token };
+    let ca = ca_file(args.ca.as_deref())?;
+    let login = Login { server: args.server.trim_end_matches('/').to_owned(), token, ca };
     let me = Api::new(&login)?.get(&["me"], &[])?;
     let file = LoginFile::locate()?;
     file.write(&login)?;

@@ -54,7 +54,7 @@ impl Served {
         let read = stdout.map_or(Ok(0), |stdout| BufReader::new(stdout).read_line(&mut line));
         let started: Option<Started> = read.ok().and_then(|_| serde_json::from_str(&line).ok());
         let login = started.and_then(|started| {
-            Some(Login { server: started.http, token: Token::new(&started.admin_token?).ok()? })
+            Some(Login { server: started.http, token: Token::new(&started.admin_token?).ok()?, ca: None })
         });
         let Some(login) = login else {
             // It has said why on standard error.

@@ -1,16 +1,17 @@
 //! The control plane's HTTP API.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER,
 };
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::{Login, ServerArgs};
-use crate::error::Failure;
+use crate::error::{Failure, read_file};
 
 /// How long one request may take. Uploads are the longest.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -20,6 +21,14 @@ const ATTEMPTS: u32 = 5;
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// Entries that are asked for at once.
 const PAGE: &str = "500";
+/// Bytes of a file of certificates.
+const MAX_CA: u64 = 1 << 20;
+/// Silence after which a live stream is taken for dead; the server sends a comment every 15 s.
+const LIVE_SILENCE: Duration = Duration::from_secs(45);
+/// How long a live stream that was lost is waited for, which is as long as a server may take to start again.
+const LIVE_PATIENCE: Duration = Duration::from_secs(15);
+/// Time between two attempts to get it back.
+const LIVE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection to the control plane. Its methods wait for the answer.
 #[derive(Debug)]
@@ -58,7 +67,11 @@ impl Api {
         let mut authorization = HeaderValue::from_str(&login.token.header())
             .map_err(|_| Failure::usage("the token has odd characters"))?;
         authorization.set_sensitive(true);
-        let client = Client::builder()
+        let mut client = Client::builder();
+        if let Some(ca) = &login.ca {
+            client = client.tls_certs_only(certificates(ca)?);
+        }
+        let client = client
             .user_agent(concat!("dunlin/", env!("CARGO_PKG_VERSION")))
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
             .connect_timeout(Duration::from_secs(10))
@@ -142,18 +155,15 @@ impl Api {
         self.json(Method::DELETE, path, &[], Body::None, None).map(|_| ())
     }
 
-    /// Calls `each` with the live events until it says stop; a lost connection is made again.
+    /// Calls `each` with the live events until it says stop; a lost connection is made again, if the server is back
+    /// soon. What happened meanwhile is not told.
     pub(crate) fn live(&self, mut each: impl FnMut(Value) -> Result<bool, Failure>) -> Result<(), Failure> {
         let url = self.url(&["live"])?;
         self.runtime.block_on(async {
+            let mut response = self.open_live(&url, Duration::ZERO).await?;
             loop {
-                let request = self.client.get(url.clone()).header(ACCEPT, "text/event-stream");
-                let mut response = self.answer(request.send().await)?;
-                if !response.status().is_success() {
-                    return Err(self.problem(response).await);
-                }
                 let mut lines = Lines::default();
-                while let Ok(Some(chunk)) = response.chunk().await {
+                while let Ok(Ok(Some(chunk))) = tokio::time::timeout(LIVE_SILENCE, response.chunk()).await {
                     for line in lines.push(&chunk) {
                         let data = line.strip_prefix("data:").map(str::trim);
                         let event = data.and_then(|data| serde_json::from_str(data).ok());
@@ -164,9 +174,28 @@ impl Api {
                         }
                     }
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                response = self.open_live(&url, LIVE_PATIENCE).await?;
             }
         })
+    }
+
+    /// Opens the live stream; a server that is not there is waited for.
+    async fn open_live(&self, url: &Url, patience: Duration) -> Result<Response, Failure> {
+        let begin = Instant::now();
+        loop {
+            let request = self.client.get(url.clone()).header(ACCEPT, "text/event-stream").send();
+            let answered = tokio::time::timeout(TIMEOUT, request).await;
+            let failure = match answered.map(|result| self.answer(result)) {
+                Ok(Ok(response)) if response.status().is_success() => return Ok(response),
+                Ok(Ok(response)) => self.problem(response).await,
+                Ok(Err(failure)) => failure,
+                Err(_) => self.unreachable("does not answer in time"),
+            };
+            if !failure.is_unavailable() || begin.elapsed() >= patience {
+                return Err(failure);
+            }
+            tokio::time::sleep(LIVE_PAUSE).await;
+        }
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, Failure> {
@@ -262,9 +291,20 @@ impl Api {
             while let Some(next) = cause.source() {
                 cause = next;
             }
-            Failure::unavailable(format!("{} {what}: {cause}", self.address()))
-                .way_out("check --server and that `dunlin serve` runs there")
+            let cause = cause.to_string();
+            let failure = self.unreachable(&format!("{what}: {cause}"));
+            // The words of rustls; its error type is not visible through all layers.
+            if cause.starts_with("invalid peer certificate") {
+                return failure
+                    .way_out("name the certificate of its authority with --ca, and the host as it does");
+            }
+            failure
         })
+    }
+
+    fn unreachable(&self, what: &str) -> Failure {
+        Failure::unavailable(format!("{} {what}", self.address()))
+            .way_out("check --server and that `dunlin serve` runs there")
     }
 
     /// The failure that a problem of the server is.
@@ -278,8 +318,12 @@ impl Api {
         };
         let about =
             field("field").map(|name| format!("{}: ", name.trim_start_matches('/'))).unwrap_or_default();
-        let failure = Failure::of_status(status.as_u16(), format!("{about}{detail}"));
+        // A filter's error draws its place on further lines; what it suggests stands behind the mark.
+        let (what, drawing) = detail.split_once('\n').unwrap_or((detail, ""));
+        let suggestion = drawing.rsplit('^').next().unwrap_or_default().trim();
+        let failure = Failure::of_status(status.as_u16(), format!("{about}{what}"));
         match status {
+            _ if !suggestion.is_empty() => failure.way_out(suggestion),
             StatusCode::UNAUTHORIZED => failure.way_out("`dunlin login` with a valid token"),
             StatusCode::FORBIDDEN => failure.way_out("ask for a token with another role or scope"),
             status if status.is_server_error() => match field("request_id") {
@@ -294,6 +338,15 @@ impl Api {
         let message = format!("{} answers /{} with something unexpected", self.address(), path.join("/"));
         Failure::new(message).way_out("is this a control plane of another release?")
     }
+}
+
+/// The certificates in a PEM file.
+fn certificates(file: &Path) -> Result<Vec<Certificate>, Failure> {
+    let found = Certificate::from_pem_bundle(&read_file(file, MAX_CA)?).unwrap_or_default();
+    if found.is_empty() {
+        return Err(Failure::new("holds no certificate in PEM").file(file));
+    }
+    Ok(found)
 }
 
 /// Cuts a stream of bytes into lines.

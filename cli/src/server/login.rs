@@ -43,24 +43,40 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A server and the token for it.
+/// A server, the token for it, and whom to believe that it is that server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Login {
     pub(crate) server: String,
     pub(crate) token: Token,
+    /// A file with the certificates to trust for HTTPS (PEM), instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// The file of certificates that an argument or the environment names. Commands in other folders find it as well.
+pub(crate) fn ca_file(argument: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    let named = argument.map(Path::to_owned).or_else(|| variable("DUNLIN_CA").map(PathBuf::from));
+    let Some(path) = named else { return Ok(None) };
+    let absolute = std::path::absolute(&path);
+    absolute.map(Some).map_err(|error| Failure::new(format!("cannot be found: {error}")).file(&path))
+}
+
+/// The value of a variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Login {
     /// What the arguments, the environment and the login file say, in this order.
     pub(crate) fn find(arguments: &ServerArgs) -> Result<Self, Failure> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let server = arguments.server.clone().or_else(|| variable("DUNLIN_SERVER"));
         let token = match &arguments.token_file {
             Some(file) => Some(read_token(file)?),
             None => variable("DUNLIN_TOKEN").map(|token| Token::new(&token)).transpose()?,
         };
+        let ca = ca_file(arguments.ca.as_deref())?;
         let (server, token) = match (server, token) {
-            (Some(server), Some(token)) => return Ok(Login { server, token }),
+            (Some(server), Some(token)) => return Ok(Login { server, token, ca }),
             missing => missing,
         };
         let file = LoginFile::locate()?;
@@ -76,7 +92,12 @@ impl Login {
             let message = format!("there is no token for {server}; the login is for {}", stored.server);
             return Err(Failure::usage(message).way_out("`dunlin login`, --token-file, or DUNLIN_TOKEN"));
         }
-        Ok(Login { server: server.unwrap_or(stored.server), token: token.unwrap_or(stored.token) })
+        let is_stored = server.as_ref().is_none_or(|server| *server == stored.server);
+        Ok(Login {
+            ca: ca.or(stored.ca.filter(|_| is_stored)),
+            server: server.unwrap_or(stored.server),
+            token: token.unwrap_or(stored.token),
+        })
     }
 }
 

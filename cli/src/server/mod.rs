@@ -5,7 +5,7 @@ mod login;
 mod show;
 
 pub(crate) use api::Api;
-pub(crate) use login::{Login, LoginFile, Token, read_token};
+pub(crate) use login::{Login, LoginFile, Token, ca_file, read_token};
 pub(crate) use show::{Column, details, list, text};
 
 use std::path::PathBuf;
@@ -15,9 +15,13 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArgs {
     /// The control plane's address [variable DUNLIN_SERVER; otherwise the one of `dunlin login`].
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// A file that holds the access token [otherwise variable DUNLIN_TOKEN, or the one of `dunlin login`].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Certificates to trust for HTTPS (PEM), instead of the system's [variable DUNLIN_CA; otherwise those of
+    /// `dunlin login`].
+    #[arg(long, global = true, value_name = "CA.pem")]
+    pub(crate) ca: Option<PathBuf>,
 }
