@@ -31,8 +31,8 @@ enum Command {
         #[arg(long)]
         filter: Option<String>,
         /// At most this many.
-        #[arg(long)]
-        limit: Option<usize>,
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
     },
     /// Show a device.
     Show {
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Outcome, Failure> {
     match &args.command {
         Command::List { filter, limit } => {
             let query: Vec<_> = filter.as_deref().map(|filter| ("filter", filter)).into_iter().collect();
-            let devices = api.list(&["devices"], &query, *limit)?;
+            let devices = api.list(&["devices"], &query, limit.map(|limit| limit as usize))?;
             Ok(list_devices(devices))
         }
         Command::Show { id } => Ok(details(api.get(&["devices", id], &[])?, &format!("device {id}"), &SHOW)),
@@ -191,9 +191,9 @@ fn watch(api: &Api, id: Option<&str>, count: Option<usize>, json: bool) -> Resul
             let words = [word("device"), word("change").or(word("kind")), word("slot"), word("detail")];
             printable(&words.into_iter().flatten().collect::<Vec<_>>().join("  "))
         };
-        output::print(&(line + "\n"))?;
+        let is_read = output::print_on(&(line + "\n"))?;
         seen += 1;
-        Ok(count.is_none_or(|count| seen < count))
+        Ok(is_read && count.is_none_or(|count| seen < count))
     })?;
     Ok(Outcome::printed())
 }

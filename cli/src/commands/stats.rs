@@ -1,5 +1,6 @@
 //! `dunlin stats`: what models do on devices.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Parser;
@@ -45,9 +46,13 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Outcome, Failure> {
     let Some(seconds) = args.watch else {
         return ask(&api, args).map(|(value, text)| Outcome::new(&value, text));
     };
+    // On a terminal the newest statistics replace the ones before.
+    let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     loop {
         let (value, text) = ask(&api, args)?;
-        output::print(&if json { value.to_string() + "\n" } else { text + "\n" })?;
+        if !output::print_on(&if json { format!("{value}\n") } else { format!("{clear}{text}\n") })? {
+            return Ok(Outcome::printed());
+        }
         std::thread::sleep(Duration::from_secs(seconds.into()));
     }
 }

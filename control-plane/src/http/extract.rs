@@ -76,7 +76,7 @@ fn holds_escaped_nul(json: &[u8]) -> bool {
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         match rejection {
-            JsonRejection::JsonDataError(error) => Problem::unprocessable("body", error.body_text()),
+            JsonRejection::JsonDataError(error) => Problem::unprocessable("body", cause(&error.body_text())),
             other => Problem::bad_request(other.body_text()),
         }
     }
@@ -93,6 +93,13 @@ impl From<PathRejection> for Problem {
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Problem::bad_request(rejection.body_text()).field("query")
+        Problem::bad_request(cause(&rejection.body_text())).field("query")
     }
+}
+
+/// What is wrong, without axum's words that something is wrong: `Failed to deserialize …: what is wrong`.
+fn cause(text: &str) -> &str {
+    text.split_once(": ")
+        .filter(|(preamble, _)| preamble.starts_with("Failed to"))
+        .map_or(text, |(_, cause)| cause)
 }
