@@ -57,19 +57,21 @@ impl Plane {
         self.child = spawn(&self.arguments).0;
     }
 
+    /// The administrator's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A command against this control plane.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
+        command.args(arguments).env("DUNLIN_SERVER", &self.http).env("DUNLIN_TOKEN", &self.token);
+        command
+    }
+
     /// Runs a command against this control plane.
     pub(crate) fn try_run(&self, arguments: &[&str]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_dunlin"))
-            .args(arguments)
-            .env("DUNLIN_SERVER", &self.http)
-            .env("DUNLIN_TOKEN", &self.token)
-            .output()
-            .expect("the program starts");
-        Said {
-            code: output.status.code().expect("no signal"),
-            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-        }
+        said(&mut self.command(arguments))
     }
 
     /// Runs a command with `--json` against this control plane; what it says.
@@ -107,6 +109,16 @@ impl Drop for Plane {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn said(command: &mut Command) -> Said {
+    let output = command.output().expect("the program starts");
+    Said {
+        code: output.status.code().expect("no signal"),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
     }
 }
 
