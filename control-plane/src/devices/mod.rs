@@ -30,6 +30,7 @@ mod version;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use crate::access::Visible;
 use crate::app::App;
 use crate::bus::DeviceId;
 use crate::config::{ClientCertificates, Config};
@@ -153,6 +154,16 @@ fn reading(app: &App) -> store::devices::Reading {
 pub async fn get(app: &App, id: &str) -> Result<Option<Device>, DbError> {
     let mut db = app.db.read().acquire().await?;
     store::devices::get(&mut db, id, &reading(app)).await
+}
+
+/// How many of the devices that can be seen are connected, to whichever process: those that the filter `connected` fits.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_connected(app: &App, visible: Visible<'_>) -> Result<i64, DbError> {
+    let connected = Filter::Flag(filter::Field::Connected);
+    let mut db = app.db.read().acquire().await?;
+    store::devices::count(&mut db, visible, Some(&connected), &reading(app)).await
 }
 
 /// Writes that these devices gave a sign of life (see [`Directory::unseen`]), in the transaction of what they sent.

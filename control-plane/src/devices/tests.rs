@@ -723,13 +723,30 @@ async fn presence_is_written_down_and_ends_with_its_process() {
     test.post("/api/v1/devices", json!({ "id": "d", "fleet": "a", "hardware": "pi" })).await.expect(201);
     let gate = super::Gate::new(test.app.clone());
     let id = DeviceId::new("d").unwrap();
-    let connected = async || test.get("/api/v1/devices/d").await.expect(200)["connected"].clone();
+    // What the device, and the sum of all devices, say.
+    let connected = async || {
+        let connected = test.get("/api/v1/devices/d").await.expect(200)["connected"].clone();
+        let status = test.get("/api/v1/status").await.expect(200);
+        assert_eq!(status["devices_connected"], i64::from(connected == true), "{status}");
+        connected
+    };
     super::background::renew_endpoint(&test.app).await.unwrap();
     gate.presence(&id, true);
     gate.presence(&DeviceId::new("deleted-meanwhile").unwrap(), true);
     super::background::write_presence(&test.app).await;
     assert_eq!(connected().await, true);
     assert_eq!(test.get("/api/v1/devices?filter=connected").await.expect(200)["items"][0]["id"], "d");
+    // Another process holds a connection of its own; whoever is asked knows of both.
+    test.post("/api/v1/devices", json!({ "id": "e", "fleet": "a", "hardware": "pi" })).await.expect(201);
+    let mut tx = test.app.db.begin().await.unwrap();
+    let (e, until_us) = (DeviceId::new("e").unwrap(), START_US + 10_000_000);
+    super::store::devices::renew_endpoint(&mut tx, "another", until_us).await.unwrap();
+    super::store::devices::write_presence(&mut tx, "another", &[(e, true)], START_US).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(test.get("/api/v1/status").await.expect(200)["devices_connected"], 2);
+    let elsewhere = test.token(Role::Viewer, Scope::Fleet("b".into())).await;
+    let status = test.request(Method::GET, "/api/v1/status", Some(&elsewhere), &[], Value::Null).await;
+    assert_eq!(status.expect(200)["devices_connected"], 0, "not of fleets that the token does not reach");
     // The process stops renewing its sign of life: it was killed.
     test.clock.advance_s(16);
     assert_eq!(connected().await, false);
@@ -739,6 +756,29 @@ async fn presence_is_written_down_and_ends_with_its_process() {
     super::background::write_presence(&test.app).await;
     assert_eq!(connected().await, false);
     assert!(gate.desired(&id).await.is_some());
+}
+
+#[tokio::test]
+async fn with_an_external_broker_those_heard_of_lately_are_connected() {
+    let test = TestApp::with_settings(&[("broker.url", "mqtt://broker")]).await;
+    fleet(&test, "a").await;
+    let ids = ["d", "e"].map(|id| DeviceId::new(id).unwrap());
+    for id in &ids {
+        let body = json!({ "id": id.as_str(), "fleet": "a", "hardware": "pi" });
+        test.post("/api/v1/devices", body).await.expect(201);
+    }
+    let connected = async || test.get("/api/v1/status").await.expect(200)["devices_connected"].clone();
+    assert_eq!(connected().await, 0);
+    for (id, seen_us) in ids.iter().zip([START_US, START_US + 60_000_000]) {
+        let mut tx = test.app.db.begin().await.unwrap();
+        super::write_seen(&mut tx, std::slice::from_ref(id), seen_us).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(connected().await, 2);
+    test.clock.advance_s(200);
+    assert_eq!(connected().await, 1);
+    test.clock.advance_s(60);
+    assert_eq!(connected().await, 0);
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     Ok(Json(Health { status: "ok" }))
 }
 
-/// What a server process is and does now.
+/// What a server process is and does now, and how many devices are connected to all of them.
 #[derive(Debug, Serialize, ToSchema)]
 struct Status {
     /// The program's version.
@@ -74,8 +74,10 @@ struct Status {
     database: &'static str,
     /// `embedded` or `external`.
     broker: &'static str,
-    /// Devices connected to this process; an external broker's are not seen here.
-    devices_connected: u64,
+    /// Devices that the caller sees and that are connected, whichever process they are connected to; with an external
+    /// broker, which does not tell, those that were heard of in the last three minutes.
+    #[schema(minimum = 0)]
+    devices_connected: i64,
 }
 
 /// Says what the process that answers is and does now.
@@ -92,7 +94,7 @@ async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, 
             Dialect::Postgres => "postgres",
         },
         broker: if app.config.broker_url.is_some() { "external" } else { "embedded" },
-        devices_connected: app.bus().map_or(0, |bus| bus.connected() as u64),
+        devices_connected: crate::devices::count_connected(&app, caller.fleets()).await?,
     }))
 }
 

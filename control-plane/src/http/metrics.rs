@@ -55,7 +55,11 @@ impl Metrics {
             seconds.clone(),
         );
         let connected = Gauge::default();
-        registry.register("devices_connected", "Devices connected to this process", connected.clone());
+        registry.register(
+            "devices_connected",
+            "Devices connected to this process' embedded endpoint",
+            connected.clone(),
+        );
         let live_readers = Gauge::default();
         registry.register("live_readers", "Readers of live events in this process", live_readers.clone());
         Metrics { registry: Mutex::new(registry), requests, seconds, connected, live_readers }
