@@ -348,6 +348,20 @@ async fn tags_attributes_and_the_place_of_a_device_change() {
     assert_ne!(changed.header("etag"), Some(tag.as_str()));
     assert_eq!(changed.expect(200)["tags"], json!({ "x": "1", "y": "2" }));
     test.request(Method::PATCH, path, Some(&test.admin), &[("if-match", &tag)], body).await.expect(412);
+    // Every other change heeds the tag as well.
+    for (method, path, body) in [
+        (Method::PUT, "/api/v1/devices/d/settings", json!({})),
+        (Method::POST, "/api/v1/devices/d/block", json!({})),
+        (Method::POST, "/api/v1/devices/d/unblock", json!({})),
+        (Method::POST, "/api/v1/devices/d/credentials", json!({})),
+        (Method::DELETE, "/api/v1/devices/d", Value::Null),
+        (Method::DELETE, "/api/v1/fleets/a", Value::Null),
+    ] {
+        let stale = [("if-match", "\"0\"")];
+        test.request(method, path, Some(&test.admin), &stale, body).await.expect(412);
+    }
+    let settings = "/api/v1/devices/d/settings";
+    test.request(Method::PUT, settings, Some(&test.admin), &[], json!({})).await.expect(428);
     let moved =
         test.patch(path, json!({ "tags": { "x": null }, "fleet": "b", "hardware": "pi5" })).await.expect(200);
     assert_eq!((&moved["tags"], &moved["attributes"]), (&json!({ "y": "2" }), &json!({ "z": "3" })));
