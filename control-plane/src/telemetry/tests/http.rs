@@ -227,6 +227,47 @@ async fn reports_become_statistics_beside_the_baseline() {
 }
 
 #[tokio::test]
+async fn what_contradicts_the_registered_baseline_is_counted_apart() {
+    let fixture = Fixture::new().await;
+    fixture.send(0, UpKind::Report, &fixture.report(3)).await;
+    // Reports that name this model: one bin too many, another kind, a feature that the baseline does not have.
+    let numeric = |counters| Shape { kind: FeatureKind::Numeric, counters };
+    let classes = |counters| Shape { kind: FeatureKind::Classes, counters };
+    let layouts = [
+        [numeric(5), classes(8), classes(2)],
+        [classes(4), classes(8), classes(2)],
+        [numeric(4), classes(8), numeric(4)],
+    ];
+    for (seq, shapes) in (1..).zip(layouts) {
+        let mut window: Window<3, 20> = Window::new(fixture.model(), shapes).unwrap();
+        window.add_inferences(7);
+        for feature in 0..3 {
+            assert!(window.add_count(feature, 1, 7));
+        }
+        let start_unix_s = START_US.unsigned_abs() / 1_000_000 + 12 * 3_600 - 180;
+        window.set_period(Period { start_unix_s, duration_ms: 30_000, closed_ms: 0, windows: 1 });
+        let mut out = [0; 1_000];
+        let len = ReportEncoder::new("main", &window).next_body(&mut out).unwrap().unwrap();
+        fixture.send(seq, UpKind::Report, &out[..len]).await;
+    }
+    let statistics = fixture.test.get("/api/v1/telemetry/models/kws/versions/1").await.expect(200);
+    // Feature 0 with five bins and as classes; feature 2 as classes and as numeric.
+    assert_eq!(statistics["contradicting_features"], 4, "{statistics}");
+    assert_eq!(
+        statistics["total"]["inferences"],
+        40 + 3 * 7,
+        "what no baseline is needed for counts all the same"
+    );
+    let features = statistics["features"].as_array().unwrap();
+    assert_eq!(features.len(), 2, "those of the baseline");
+    // Only counts of the same bins are added: the first report and the one whose feature 0 fits.
+    assert_eq!(features[0]["counts"], json!([10, 7, 0, 30]));
+    assert_eq!(features[1]["counts"][5], 40);
+    assert_eq!(features[1]["counts"][1], 3 * 7);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn events_states_and_dead_letters_are_found_again() {
     let fixture = Fixture::new().await;
     let test = &fixture.test;
