@@ -24,6 +24,11 @@ pub(super) const BACKGROUND: Duration = Duration::from_secs(2);
 pub(super) const RETENTION: Duration = Duration::from_secs(600);
 /// How long a boot of a device is remembered after its last message.
 pub(super) const SEQUENCES_KEPT: Duration = Duration::from_secs(90 * 86_400);
+/// Boots of a device that are remembered at once: each is a row of about 150 bytes. Enough for a device that starts
+/// every ten minutes. What is remembered cannot be forgotten earlier to make room, because a message of a forgotten boot
+/// that comes once more would count twice; so messages of further boots are refused. Each process may exceed this by
+/// the new boots of one batch.
+pub(super) const BOOTS_PER_DEVICE: i64 = 15_000;
 /// How far the end of a window may lie in the future.
 pub(super) const FUTURE: Duration = Duration::from_secs(300);
 /// Intervals of one answer.

@@ -436,8 +436,8 @@ struct LetterQuery {
     /// Those of one device.
     #[param(max_length = 64)]
     device: Option<String>,
-    /// Those with one reason: `unknown_device`, `envelope`, `body`, `report`, `text`, `label`, `sequence`, `kind` or
-    /// `refused`.
+    /// Those with one reason: `unknown_device`, `envelope`, `body`, `report`, `text`, `label`, `sequence`, `boots`,
+    /// `kind` or `refused`.
     #[param(max_length = 64)]
     reason: Option<String>,
 }

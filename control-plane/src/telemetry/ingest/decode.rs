@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dunlin_protocol::{DecodeError, Envelope, Event, Label, Report, State};
 
+use super::SequenceKey;
 use crate::bus::{DeviceId, UpKind};
 use crate::telemetry::aggregate::{Aggregate, ReportError};
 
@@ -56,6 +57,9 @@ pub enum Reason {
     /// The number contradicts the device's own window.
     #[error("the sequence number contradicts the device's window of outstanding messages")]
     Sequence,
+    /// The device has too many boots. Its messages are neither applied nor acknowledged, so that it keeps them.
+    #[error("the device was started too often: the boots of 90 days are remembered, and no further ones")]
+    Boots,
     /// Messages of this kind are not for this part of the program.
     #[error("messages of this kind are not telemetry")]
     Kind,
@@ -78,6 +82,7 @@ impl Reason {
             Reason::Text => "text",
             Reason::Label => "label",
             Reason::Sequence => "sequence",
+            Reason::Boots => "boots",
             Reason::Kind => "kind",
             Reason::Refused => "refused",
         }
@@ -106,6 +111,19 @@ pub struct Decoded<'a> {
     pub envelope: Option<Envelope>,
     /// What it says.
     pub body: Result<Body<'a>, Reason>,
+}
+
+impl Decoded<'_> {
+    /// The boot that it belongs to, if that is known.
+    pub fn boot(&self) -> Option<SequenceKey> {
+        Some((self.received.device.clone(), self.envelope?.boot))
+    }
+
+    /// Takes the message's place in its boot away: it is not applied and not acknowledged.
+    pub fn refuse(&mut self, reason: Reason) {
+        self.envelope = None;
+        self.body = Err(reason);
+    }
 }
 
 /// Takes a message apart.

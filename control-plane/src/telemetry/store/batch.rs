@@ -10,8 +10,9 @@ use crate::bus::DeviceId;
 use crate::db::{Db, DbError, Tx};
 use crate::telemetry::ingest::{
     Body, Counters, DeadLetter, Decoded, EventRow, Ingest, LabelKey, LiveSums, Moment, Part, PartKey, Plan,
-    Received, SequenceKey, decode, plan,
+    Reason, Received, SequenceKey, decode, plan,
 };
+use crate::telemetry::limits;
 use crate::telemetry::neighbours::Devices;
 
 /// What a batch has led to.
@@ -87,8 +88,8 @@ impl Writer<'_> {
         horizon: crate::telemetry::ingest::Horizon,
         reading: Reading,
     ) -> Result<Committed, BatchError> {
-        let decoded: Vec<Decoded<'_>> = received.iter().map(decode).collect();
-        let keys = keys(&decoded);
+        let mut decoded: Vec<Decoded<'_>> = received.iter().map(decode).collect();
+        let mut keys: BTreeSet<SequenceKey> = decoded.iter().filter_map(Decoded::boot).collect();
         let mut tx = self.db.begin().await?;
         if reading == Reading::Locked {
             // Takes the row of this process first, as all do.
@@ -96,16 +97,23 @@ impl Writer<'_> {
                 return Err(BatchError::TakenOver);
             }
         }
-        let known = match reading {
-            Reading::Locked => sequences::lock(&mut tx, &keys, now_us).await?,
-            Reading::Optimistic => {
-                let missing: Vec<SequenceKey> =
-                    keys.into_iter().filter(|key| ingest.sequences.get(key).is_none()).collect();
-                let mut known = HashMap::with_capacity(missing.len());
-                sequences::select(&mut tx, &missing, &mut known).await?;
-                known
+        let missing: Vec<SequenceKey> =
+            keys.iter().filter(|key| ingest.sequences.get(*key).is_none()).cloned().collect();
+        let mut known = HashMap::with_capacity(missing.len());
+        sequences::select(&mut tx, &missing, &mut known).await?;
+        let new = missing.into_iter().filter(|key| !known.contains_key(key)).collect();
+        let refused = too_many_boots(&mut tx, new).await?;
+        if !refused.is_empty() {
+            for message in &mut decoded {
+                if message.boot().is_some_and(|boot| refused.contains(&boot)) {
+                    message.refuse(Reason::Boots);
+                }
             }
-        };
+            keys.retain(|key| !refused.contains(key));
+        }
+        if reading == Reading::Locked {
+            known = sequences::lock(&mut tx, &keys, now_us).await?;
+        }
         let mut plan = plan(ingest, &decoded, &known, &Moment { now_us, horizon, new_id });
         let mut counters = ingest.counters;
         counters.add(&plan.counters);
@@ -144,12 +152,17 @@ impl Writer<'_> {
     }
 }
 
-/// The boots that the messages belong to.
-fn keys(decoded: &[Decoded<'_>]) -> BTreeSet<SequenceKey> {
-    decoded
-        .iter()
-        .filter_map(|message| Some((message.received.device.clone(), message.envelope?.boot)))
-        .collect()
+/// Those of the boots, of which there are no rows yet, that their devices have no room for.
+async fn too_many_boots(tx: &mut Tx, new: Vec<SequenceKey>) -> Result<BTreeSet<SequenceKey>, DbError> {
+    let devices = new.iter().map(|(device, _)| device.clone()).collect();
+    let mut counts = sequences::count_boots(tx, &devices).await?;
+    let mut is_beyond = |(device, _): &SequenceKey| {
+        counts.get_mut(device.as_str()).is_some_and(|count| {
+            *count += 1;
+            *count > limits::BOOTS_PER_DEVICE
+        })
+    };
+    Ok(new.into_iter().filter(|key| is_beyond(key)).collect())
 }
 
 /// The states to pass on: of each device the last one of the boot that was first heard of last.

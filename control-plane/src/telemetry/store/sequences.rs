@@ -59,6 +59,31 @@ pub(super) async fn select(
     Ok(())
 }
 
+static COUNT: Rows = Rows::new(
+    "with k(device) as (values ",
+    1,
+    ") select k.device, (select count(*) from telemetry_sequences s where s.device = k.device) from k",
+);
+
+/// How many boots of these devices there are rows of.
+pub(super) async fn count_boots(
+    tx: &mut Tx,
+    devices: &BTreeSet<DeviceId>,
+) -> Result<HashMap<String, i64>, DbError> {
+    let devices: Vec<&DeviceId> = devices.iter().collect();
+    let mut counts = HashMap::with_capacity(devices.len());
+    for (range, text) in COUNT.split(devices.len()) {
+        let mut query = sqlx::query(text);
+        for device in devices.get(range).unwrap_or_default() {
+            query = query.bind(device.as_str());
+        }
+        for row in query.fetch_all(&mut **tx).await? {
+            counts.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+    }
+    Ok(counts)
+}
+
 /// Reads rows and keeps others from changing them until the end of the transaction; rows that are missing are made.
 /// `keys` are sorted: whoever locks rows does so in this order.
 pub(super) async fn lock(

@@ -15,6 +15,7 @@ use crate::db::Db;
 use crate::http::Metrics;
 use crate::telemetry::aggregate::Aggregate;
 use crate::telemetry::ingest::{Horizon, Ingest, Received};
+use crate::telemetry::limits;
 use crate::telemetry::metrics::Handles;
 use crate::telemetry::store::batch::{BatchError, Reading, Writer, read_sequence};
 use crate::telemetry::store::query::{self, Selection, Span};
@@ -249,6 +250,62 @@ on_both! {
         process.stop().await;
     }
 
+    /// A device that is started too often: what is known of its boots stays exact, messages of further boots wait on
+    /// the device until there is room, and then count once.
+    async fn boots_beyond_the_limit_wait(database: Database) {
+        process::register(&database.db, "a", START_US).await.unwrap();
+        // All but two of the boots that there is room for. Boot 2 of another device is nobody's concern.
+        let old_us = START_US - 1;
+        sqlx::query(
+            "with recursive n(boot) as (select 1000000 union all select boot + 1 from n where boot < 1000000 + $1 - 3) \
+             insert into telemetry_sequences (device, boot, version, base, bitmap, applied, lost, reports, inferences, \
+             failures, first_us, report_us, state_seq, updated_us) \
+             select 'device-1', boot, 1, 1, 0, 1, 0, 0, 0, 0, $2, 0, -1, $2 from n",
+        )
+        .bind(limits::BOOTS_PER_DEVICE)
+        .bind(old_us)
+        .execute(database.db.write())
+        .await
+        .unwrap();
+        let body = bodies(&window(5, 100, start_s()), 1_000).remove(0);
+        let report = |device: &str, boot| received(device, UpKind::Report, message(boot, 0, 0, 0, &body));
+        let batch = [
+            report("device-1", 1),
+            report("device-1", 2),
+            report("device-1", 3),
+            report("device-1", 3),
+            report("device-2", 3),
+        ];
+        let writer = Writer { db: &database.db, process: "a", devices: &Everyone };
+        let mut ingest = Ingest::new();
+        let mut apply = async |batch: &[Received], reading| {
+            let committed = writer.apply(&mut ingest, batch, &new_id, START_US, HORIZON, reading).await.unwrap();
+            let counters = committed.counters;
+            (counters.applied, counters.duplicates, counters.malformed, committed.acks.len())
+        };
+        // Boots 1 and 2 fit, and boot 3 of the other device; nothing says that boot 3 was received.
+        assert_eq!(apply(&batch, Reading::Optimistic).await, (3, 0, 2, 3));
+        let letters = query::letters(&database.db, Visible::All, "device-1", "boots", None, 10).await.unwrap();
+        assert!(letters.iter().all(|letter| letter.detail.contains("started too often")) && !letters.is_empty());
+        // Again, as a device does that sees no acknowledgement; and by a process that has nothing in memory.
+        assert_eq!(apply(&batch, Reading::Locked).await, (0, 3, 2, 3));
+        let refused = (DeviceId::new("device-1").unwrap(), 3);
+        assert_eq!(read_sequence(&database.db, &refused).await.unwrap(), None);
+        assert_eq!(totals(&database.db).await[0].reports, 3);
+        // Old boots are forgotten, as always: there is room.
+        let retention = Retention {
+            levels_us: [HORIZON.past_us; 3],
+            events_us: HORIZON.past_us,
+            sequences_us: 0,
+            letters: 10,
+        };
+        retention::forget(&database.db, &retention, START_US).await.unwrap();
+        assert_eq!(apply(&batch, Reading::Locked).await, (1, 4, 0, 4));
+        assert_eq!(totals(&database.db).await[0].reports, 4);
+        let device = query::device_totals(&database.db, "device-1").await.unwrap();
+        assert_eq!((device.boots, device.reports), (limits::BOOTS_PER_DEVICE + 1, 3));
+    }
+
     /// What another process has applied is noticed at the time of writing.
     async fn a_stale_window_is_refused(database: Database) {
         let body = bodies(&window(5, 100, start_s()), 1_000).remove(0);
@@ -350,65 +407,4 @@ async fn killed_after<T>(polls: u64, future: impl Future<Output = T>) -> Option<
         }
     })
     .await
-}
-
-/// What a report costs in this part: decoding, counting and a durable commit, without MQTT. Prints a table; run with
-/// `--release -- --ignored --nocapture ingest_cost`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn ingest_cost() {
-    let databases = match std::env::var_os("DUNLIN_TEST_POSTGRES") {
-        Some(_) => vec![("sqlite", Database::sqlite().await), ("postgres", Database::postgres().await)],
-        None => vec![("sqlite", Database::sqlite().await)],
-    };
-    for (name, database) in &databases {
-        for (devices, batch_size) in [(400_usize, 400_usize), (400, 2_000), (10_000, 2_000)] {
-            let (mut ingest, process) = (Ingest::new(), new_id());
-            process::register(&database.db, &process, START_US).await.unwrap();
-            let writer = Writer { db: &database.db, process: &process, devices: &Everyone };
-            let body = bodies(&window(60, 900, start_s()), 1_000).remove(0);
-            let boot = START_US.unsigned_abs() + devices as u64 * 7 + batch_size as u64;
-            let reports = if cfg!(debug_assertions) { 20_000 } else { 200_000 };
-            let mut clock = std::time::Duration::ZERO;
-            let cpu = cpu_time();
-            let mut build = std::time::Duration::ZERO;
-            for batch in 0..reports / batch_size {
-                let begin = std::time::Instant::now();
-                let batch: Vec<Received> = (0..batch_size)
-                    .map(|n| batch * batch_size + n)
-                    .map(|n| {
-                        let seq = (n / devices) as u64;
-                        received(
-                            &format!("device-{}", n % devices),
-                            UpKind::Report,
-                            message(boot, seq, seq, 1, &body),
-                        )
-                    })
-                    .collect();
-                build += begin.elapsed();
-                let begin = std::time::Instant::now();
-                let now_us = START_US;
-                writer
-                    .apply(&mut ingest, &batch, &new_id, now_us, HORIZON, Reading::Optimistic)
-                    .await
-                    .unwrap();
-                clock += begin.elapsed();
-            }
-            let cpu = cpu_time().saturating_sub(cpu).saturating_sub(build);
-            let per = |time: std::time::Duration| time.as_secs_f64() * 1e6 / reports as f64;
-            println!(
-                "{name:8} {devices:6} devices, {batch_size:4} per batch: {:6.1} us/report, {:6.1} us CPU of this process",
-                per(clock),
-                per(cpu)
-            );
-        }
-    }
-}
-
-/// User and system time of this process, from Linux' /proc (ticks of 10 ms).
-fn cpu_time() -> std::time::Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    std::time::Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
