@@ -359,6 +359,12 @@ fn fleets_keys_devices_and_what_the_audit_log_says_of_them() {
     assert!(plane.run(&["audit", "--principal", who]).as_array().is_some_and(|all| all.len() > 5));
     assert_eq!(plane.try_run(&["audit", "--kind", "nothing"]).success().stdout, "no entries\n");
     assert_eq!(plane.try_run(&["audit", "--limit", "0"]).code, 2);
+    let said = plane.try_run(&["audit", "--id", "kitchen-7"]);
+    assert!(
+        said.code == 2 && said.stderr.contains("--kind"),
+        "an id names nothing by itself: {}",
+        said.stderr
+    );
 }
 
 #[test]

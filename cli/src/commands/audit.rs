@@ -18,8 +18,8 @@ pub(crate) struct Args {
     /// Only changes of this kind of thing: token, fleet, claim, device, model, …
     #[arg(long)]
     kind: Option<String>,
-    /// Only changes of the thing with this id.
-    #[arg(long)]
+    /// Only changes of the thing of that kind with this id.
+    #[arg(long, requires = "kind")]
     id: Option<String>,
     /// Only changes by this principal, as `dunlin audit` names it.
     #[arg(long)]
