@@ -102,6 +102,8 @@ fn encode(device: &Device, settings: &Settings, public_url: &str) -> Bytes {
             size: u32::try_from(model.size).unwrap_or(u32::MAX),
             url,
             settings: List::from(pairs.as_slice()),
+            name: &model.model,
+            release: &[],
         })
         .collect();
     let seconds = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
@@ -113,6 +115,8 @@ fn encode(device: &Device, settings: &Settings, public_url: &str) -> Bytes {
         window_period_s: seconds(settings.window_period_s),
         window_count: seconds(settings.window_count),
         slots: List::from(slots.as_slice()),
+        device: &device.id,
+        root: 0,
     };
     let mut message = vec![0; wire::MAX_DOWN_MESSAGE];
     let length = desired.encode(&mut message).or_else(|error| {

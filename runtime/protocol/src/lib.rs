@@ -66,6 +66,7 @@ pub mod limits;
 mod list;
 mod report;
 mod sequence;
+mod signed;
 mod state;
 mod topic;
 mod wire;
@@ -82,5 +83,6 @@ pub use report::{
     ReportEncoder, ReportHeader, Section,
 };
 pub use sequence::{Ack, SequenceWindow, Verdict};
+pub use signed::{Name, PublicKey, Release, Role, RoleKeys, Root, Signable, Signature, Signed, write_signed};
 pub use state::{SlotState, SlotStatus, State};
 pub use topic::{DeviceId, DownKind, InvalidDeviceId, Topic, TopicString, UP_FILTER, UpKind};

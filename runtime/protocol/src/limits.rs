@@ -48,6 +48,19 @@ pub const MAX_LABELS: usize = 256;
 /// Longest certificate signing request, and longest certificate, in bytes (DER).
 pub const MAX_CERTIFICATE: usize = 2048;
 
+/// Most signatures on a message.
+pub const MAX_SIGNATURES: usize = 8;
+/// Most keys of a role.
+pub const MAX_KEYS: usize = 8;
+/// Most roles in a root.
+pub const MAX_ROLES: usize = 8;
+/// Longest root with its signatures, in bytes.
+pub const MAX_ROOT: usize = 2048;
+/// Longest release with its signatures, in bytes.
+pub const MAX_RELEASE: usize = 1536;
+/// Most hardware classes of a release.
+pub const MAX_HARDWARE: usize = 8;
+
 /// Most sections in one report.
 pub const MAX_SECTIONS: usize = 256;
 /// Most different gauges, and most different marks, in one report.

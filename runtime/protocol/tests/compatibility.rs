@@ -3,10 +3,12 @@
 mod support;
 
 use dunlin_protocol::{
-    Ack, DecodeError, Desired, Envelope, Event, EventKind, Label, LabelCount, Report, Section, SlotStatus,
-    State,
+    Ack, DecodeError, Desired, Envelope, Event, EventKind, Label, LabelCount, Release, Report, Root, Section,
+    Signed, SlotStatus, State,
 };
-use support::{ACK, BOOT, ENVELOPE, EVENT, MODEL, desired, desired_slots, from_hex, messages, window};
+use support::{
+    ACK, BOOT, ENVELOPE, EVENT, MODEL, SIGNATURES, desired, desired_slots, from_hex, messages, window,
+};
 
 /// A part with its length before it, as postcard writes a byte string.
 fn part(fields: &[&[u8]]) -> Vec<u8> {
@@ -128,11 +130,28 @@ fn a_report_with_more_fields_and_sections() {
 
 #[test]
 fn a_newer_desired_state() {
-    let slot = part(&[&text("kws"), &[4], &MODEL, &[0xc0, 0x84, 0x04], &text("u"), &[0], &NEW_FIELDS]);
-    let newer = [&[1][..], &[12, 0, 0, 60, 60, 0], &[1], &slot, &NEW_FIELDS].concat();
-    let desired = Desired::decode(&newer).unwrap();
-    let slot = desired.slots.iter().next().unwrap();
+    let known: [&[u8]; 6] = [&text("kws"), &[4], &MODEL, &[0xc0, 0x84, 0x04], &text("u"), &[0]];
+    let newer = part(&[&known[..], &[&text("wake word"), &part(&[&[7, 8]]), &NEW_FIELDS]].concat());
+    let authority = part(&[&text("pump-7"), &[2], &NEW_FIELDS]);
+    let signatures = [&[1][..], &part(&[&[0xbb; 32], &[0xcc; 64], &NEW_FIELDS])].concat();
+    let head = [1, 12, 0, 0, 60, 60, 0, 1];
+    let newer = [&head[..], &newer, &authority, &signatures, &NEW_FIELDS].concat();
+    let signed: Signed<'_, Desired<'_>> = Signed::decode(&newer).unwrap();
+    assert_eq!(Desired::decode(&newer).unwrap(), signed.message);
+    let slot = signed.message.slots.iter().next().unwrap();
     assert_eq!((slot.slot, slot.version, slot.size, slot.settings.len()), ("kws", 4, 66_112, 0));
+    assert_eq!((slot.name, slot.release), ("wake word", &[7, 8][..]));
+    assert_eq!((signed.message.device, signed.message.root), ("pump-7", 2));
+    assert_eq!(signed.signatures, (&SIGNATURES).into());
+    // What is signed includes what a newer writer has put into a part.
+    assert_eq!(signed.bytes.len(), newer.len() - signatures.len() - NEW_FIELDS.len());
+
+    // A writer that does not know of signatures.
+    let older = [&head[..], &part(&known)].concat();
+    let signed: Signed<'_, Desired<'_>> = Signed::decode(&older).unwrap();
+    let slot = signed.message.slots.iter().next().unwrap();
+    assert_eq!((slot.slot, slot.name, slot.release), ("kws", "", &[][..]));
+    assert_eq!((signed.message.device, signed.message.root, signed.signatures.len()), ("", 0, 0));
 }
 
 #[test]
@@ -141,7 +160,9 @@ fn a_known_field_that_is_cut_off_is_named() {
         let read = |bytes: &[u8]| -> Result<(), DecodeError> {
             match name {
                 "ack" => Ack::decode(bytes).map(drop),
-                "desired" => Desired::decode(bytes).map(drop),
+                "desired" => Signed::<Desired<'_>>::decode(bytes).map(drop),
+                "root" => Signed::<Root<'_>>::decode(bytes).map(drop),
+                "release" => Signed::<Release<'_>>::decode(bytes).map(drop),
                 "csr" => dunlin_protocol::CertificateRequest::decode(bytes).map(drop),
                 "cert" => dunlin_protocol::Certificate::decode(bytes).map(drop),
                 "state" => Envelope::decode(bytes).and_then(|(_, body)| State::decode(body).map(drop)),
@@ -152,13 +173,21 @@ fn a_known_field_that_is_cut_off_is_named() {
             }
         };
         read(&message).unwrap();
+        // A message without its signatures is whole, and so is one of an older writer without an authority.
+        let signatures = 1 + 1 + 32 + 64;
+        let parts: &[usize] = match name {
+            "desired" => &[signatures, signatures + 1 + (1 + "pump-7".len()) + 1],
+            "root" | "release" => &[signatures],
+            _ => &[],
+        };
+        let is_whole = |len: usize| parts.contains(&(message.len() - len));
         for len in 0..message.len() {
             match read(&message[..len]) {
                 Err(error @ DecodeError::Truncated { .. }) => {
                     assert!(error.to_string().contains("ends within"))
                 }
                 // A report may end after any section; MQTT states the length of the whole.
-                Ok(()) if name == "report" => {}
+                Ok(()) if name == "report" || is_whole(len) => {}
                 other => panic!("{name}, {len} bytes: {other:?}"),
             }
         }

@@ -4,9 +4,13 @@ mod support;
 
 use std::path::Path;
 
-use dunlin_protocol::{Ack, Certificate, CertificateRequest, Desired, Envelope, Event, Label, Report, State};
+use dunlin_protocol::{
+    Ack, Certificate, CertificateRequest, Desired, Envelope, Event, Label, Release, Report, Root, Signed,
+    State,
+};
 use support::{
-    ACK, ENVELOPE, EVENT, MODEL, desired, desired_slots, from_hex, label, messages, state, window,
+    ACK, ENVELOPE, EVENT, MODEL, SIGNATURES, desired, desired_slots, from_hex, label, messages, release,
+    roles, root, state, window,
 };
 
 fn released(version: &str, name: &str) -> Vec<u8> {
@@ -28,6 +32,15 @@ fn messages_of_version_1_are_read() {
     assert_eq!(Label::decode(body(&released("v1", "label"))).unwrap(), label());
     assert_eq!(CertificateRequest::decode(&released("v1", "csr")).unwrap().der, [0x30, 0x01, 0x00]);
     assert_eq!(Desired::decode(&released("v1", "desired")).unwrap(), desired(&desired_slots()));
+    let message = released("v1", "desired");
+    let signed: Signed<'_, Desired<'_>> = Signed::decode(&message).unwrap();
+    assert_eq!((signed.message, signed.signatures), (desired(&desired_slots()), (&SIGNATURES).into()));
+    let message = released("v1", "root");
+    let signed: Signed<'_, Root<'_>> = Signed::decode(&message).unwrap();
+    assert_eq!((signed.message, signed.signatures), (root(&roles()), (&SIGNATURES).into()));
+    let message = released("v1", "release");
+    let signed: Signed<'_, Release<'_>> = Signed::decode(&message).unwrap();
+    assert_eq!((signed.message, signed.signatures), (release(), (&SIGNATURES).into()));
     assert_eq!(Ack::decode(&released("v1", "ack")).unwrap(), ACK);
     let message = released("v1", "cert");
     let certificate = Certificate::decode(&message).unwrap();

@@ -2,8 +2,9 @@
 
 use dunlin_monitor::{Failure, FeatureKind, Gauge, GaugeKind, Mark, Period, Shape, Totals, Window};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, DesiredSlot, Envelope, Event, EventKind, Label,
-    LabelCount, Pair, ReportEncoder, SlotState, SlotStatus, State,
+    Ack, Certificate, CertificateRequest, Desired, DesiredSlot, EncodeError, Envelope, Event, EventKind,
+    Label, LabelCount, List, Name, Pair, PublicKey, Release, ReportEncoder, Role, RoleKeys, Root, Signature,
+    SlotState, SlotStatus, State, write_signed,
 };
 
 pub(crate) const BOOT: u64 = 0x0807_0605_0403_0201;
@@ -29,7 +30,41 @@ pub(crate) fn desired_slots() -> [DesiredSlot<'static>; 1] {
         size: 66_112,
         url: "https://dunlin.example/a",
         settings: (&SETTINGS).into(),
+        name: "wake word",
+        release: &[0x01, 0x02],
     }]
+}
+
+pub(crate) const SIGNATURES: [Signature; 1] = [Signature { key: [0xbb; 32], signature: [0xcc; 64] }];
+pub(crate) const KEYS: [PublicKey; 2] = [PublicKey([0xbb; 32]), PublicKey([0xdd; 32])];
+pub(crate) const HARDWARE: [Name; 1] = [Name("cortex-m7")];
+
+pub(crate) fn roles() -> [RoleKeys<'static>; 2] {
+    let keys = |role, threshold, keys: &'static [PublicKey]| RoleKeys { role, threshold, keys: keys.into() };
+    [keys(Role::Root, 1, &KEYS[..1]), keys(Role::Release, 2, &KEYS)]
+}
+
+pub(crate) fn root<'a>(roles: &'a [RoleKeys<'a>]) -> Root<'a> {
+    Root { number: 2, issued_unix_s: 1_795_000_000, expires_unix_s: 0, roles: roles.into() }
+}
+
+pub(crate) fn release() -> Release<'static> {
+    Release {
+        model: "wake word",
+        version: 4,
+        digest: MODEL,
+        size: 66_112,
+        issued_unix_s: 1_795_000_000,
+        expires_unix_s: 0,
+        floor: 2,
+        hardware: (&HARDWARE).into(),
+    }
+}
+
+/// What `encode` writes, with [`SIGNATURES`].
+pub(crate) fn signed(encode: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>) -> Vec<u8> {
+    let message = bytes(encode);
+    bytes(|out| write_signed(&message, List::from(&SIGNATURES), out))
 }
 
 pub(crate) fn state() -> State<'static> {
@@ -55,6 +90,8 @@ pub(crate) fn desired<'a>(slots: &'a [DesiredSlot<'a>]) -> Desired<'a> {
         window_period_s: 60,
         window_count: 0,
         slots: slots.into(),
+        device: "pump-7",
+        root: 2,
     }
 }
 
@@ -98,7 +135,9 @@ pub(crate) fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("event", in_envelope(bytes(|out| EVENT.encode(out)))),
         ("label", in_envelope(bytes(|out| label().encode(out)))),
         ("csr", bytes(|out| CertificateRequest { der: &[0x30, 0x01, 0x00] }.encode(out))),
-        ("desired", bytes(|out| desired(&slots).encode(out))),
+        ("desired", signed(|out| desired(&slots).encode(out))),
+        ("root", signed(|out| root(&roles()).encode(out))),
+        ("release", signed(|out| release().encode(out))),
         ("ack", bytes(|out| ACK.encode(out))),
         (
             "cert",
