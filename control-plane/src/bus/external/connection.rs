@@ -148,6 +148,8 @@ struct Connection<'a> {
     client: AsyncClient,
     events: EventLoop,
     acks: Arc<Acks>,
+    /// What found no room in the queue. Nothing more is read until it has found some.
+    stalled: Option<Inbound>,
     draining: bool,
     /// The broker sends nothing new any more.
     unsubscribed: bool,
@@ -175,8 +177,9 @@ impl<'a> Connection<'a> {
         if let Some(tls) = &config.tls {
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.0.clone())));
         }
-        // Room for an acknowledgement of every message that can be out, every publish of the window, and requests.
-        let capacity = usize::from(config.receive_maximum) + WINDOW + 8;
+        // Room for an acknowledgement of every message in this process (waiting, and being committed), every publish
+        // of the window, and requests.
+        let capacity = config.queue() + usize::from(config.receive_maximum) + WINDOW + 8;
         let (client, events) = AsyncClient::new(options, capacity);
         let acks = Arc::new(Acks {
             order: Mutex::default(),
@@ -184,14 +187,29 @@ impl<'a> Connection<'a> {
             withheld: Notify::new(),
             ended: Notify::new(),
         });
-        Connection { config, shared, queue, client, events, acks, draining: false, unsubscribed: false }
+        Connection {
+            config,
+            shared,
+            queue,
+            client,
+            events,
+            acks,
+            stalled: None,
+            draining: false,
+            unsubscribed: false,
+        }
     }
 
     async fn run(mut self, stop: &mut watch::Receiver<Stop>) -> End {
         let acks = self.acks.clone();
         loop {
             tokio::select! {
-                event = self.events.poll() => match event {
+                room = self.queue.reserve(), if self.stalled.is_some() => {
+                    if let (Ok(room), Some(message)) = (room, self.stalled.take()) {
+                        room.send(message);
+                    }
+                }
+                event = self.events.poll(), if self.stalled.is_none() => match event {
                     Ok(event) => {
                         if let Some(end) = self.handle(event) {
                             return end;
@@ -274,8 +292,8 @@ impl<'a> Connection<'a> {
         let message = Inbound { device, kind, payload: publish.payload, ack };
         match self.queue.try_send(message) {
             Ok(()) => {}
-            // QoS 0, or a broker that ignores the receive maximum: dropping the token asks for it again.
-            Err(TrySendError::Full(message)) => drop(message),
+            // Under load Mosquitto 2.0.11 has more out than the receive maximum: it has to wait.
+            Err(TrySendError::Full(message)) => self.stalled = Some(message),
             Err(TrySendError::Closed(message)) => drop(message),
         }
     }
