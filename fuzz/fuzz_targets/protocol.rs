@@ -4,9 +4,31 @@
 
 use dunlin_monitor::{FeatureKind, Shape, Window};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, Envelope, Event, Label, Report, ReportEncoder,
-    SequenceWindow, State, Topic, Verdict,
+    Ack, Certificate, CertificateRequest, Desired, Envelope, Event, Label, Release, Report, ReportEncoder,
+    Root, SequenceWindow, Signed, State, Topic, Verdict, write_signed,
 };
+use dunlin_trust::{Time, Trust, Verifier};
+
+/// Believes every signature: what comes after the check is fuzzed as well.
+struct Gullible;
+
+impl Verifier for Gullible {
+    fn verify(&self, _: &[u8; 32], _: &[u8; 32], _: &[u8; 64]) -> bool {
+        true
+    }
+}
+
+/// Reads a signed message, writes it again with its signatures, and reads that.
+macro_rules! signed {
+    ($type:ident, $bytes:expr) => {
+        if let Ok(signed) = Signed::<$type<'_>>::decode($bytes) {
+            let mut buffer = vec![0; 16 * 1024];
+            let len = write_signed(signed.bytes, signed.signatures, &mut buffer).expect("what was read fits");
+            let again: Signed<'_, $type<'_>> = Signed::decode(&buffer[..len]).expect("valid");
+            assert_eq!((again.message, again.bytes), (signed.message, signed.bytes));
+        }
+    };
+}
 
 /// Writes a message that was read, and reads it again.
 macro_rules! read_write_read {
@@ -37,10 +59,34 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     read_write_read!(Desired, bytes);
     read_write_read!(CertificateRequest, bytes);
     read_write_read!(Certificate, bytes);
+    signed!(Root, bytes);
+    signed!(Release, bytes);
+    signed!(Desired, bytes);
+    believe(bytes);
     if let Some(Topic::Up { device, kind }) = std::str::from_utf8(bytes).ok().and_then(Topic::parse) {
         assert_eq!(device.up(kind).as_bytes(), bytes);
     }
 });
+
+/// A root, then the rest of the bytes as an assignment.
+fn believe(bytes: &[u8]) {
+    if let Ok(trust) = Trust::decode(bytes) {
+        assert_eq!(Trust::decode(&trust.encode()).as_ref(), Ok(&trust));
+    }
+    let Some((&[len], bytes)) = bytes.split_first_chunk() else { return };
+    let (root, message) = bytes.split_at(bytes.len().min(4 * usize::from(len)));
+    let Ok(mut trust) = Trust::pin(root, &Gullible) else { return };
+    let before = trust.generation();
+    let Ok(assigned) = trust.assignment(message, "pump-7", Time::Unknown, &Gullible) else { return };
+    trust.keep(&assigned);
+    assert!(trust.generation() >= before);
+    for slot in assigned.desired.slots.iter() {
+        if let Ok(release) = trust.release(&slot, "cortex-m4", Time::Unknown, &Gullible) {
+            assert_eq!((release.digest, release.size), (slot.model, slot.size));
+        }
+    }
+    assert_eq!(Trust::decode(&trust.encode()).as_ref(), Ok(&trust));
+}
 
 fn read_body(body: &[u8]) {
     read_write_read!(State, body);

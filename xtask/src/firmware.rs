@@ -238,7 +238,9 @@ pub(crate) fn link(project: &Project, target: &str) -> Result<u64> {
     project.cargo(&arguments).quiet().run()?;
     let image = Image::read(&project.target.join(target).join("release/dunlin-link"))?;
     if image.can_panic {
-        bail!("monitor, protocol or the agent's core has code that can panic on {target}: see dunlin-link");
+        bail!(
+            "monitor, protocol, trust or the agent's core has code that can panic on {target}: see dunlin-link"
+        );
     }
     Ok(image.flash_bytes())
 }

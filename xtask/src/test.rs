@@ -256,6 +256,7 @@ fn no_std(project: &Project) -> Result<String> {
         "dunlin-runtime",
         "dunlin-monitor",
         "dunlin-protocol",
+        "dunlin-trust",
         "dunlin-agent",
     ] {
         arguments.extend(["--package", package]);
@@ -276,7 +277,10 @@ fn no_std(project: &Project) -> Result<String> {
     for target in BARE_METAL {
         linked.push(format!("{target} {} bytes", firmware::link(project, target)?));
     }
-    Ok(format!("monitor, protocol and agent core linked without code that can panic: {}", linked.join(", ")))
+    Ok(format!(
+        "monitor, protocol, trust and agent core linked without code that can panic: {}",
+        linked.join(", ")
+    ))
 }
 
 /// Prints the table of steps; an error unless all passed.

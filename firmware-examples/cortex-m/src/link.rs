@@ -1,4 +1,4 @@
-//! Links everything that firmware can call in the monitor, the protocol and the agent's core, with inputs that the
+//! Links everything that firmware can call in the monitor, the protocol, the trust and the agent's core, with inputs that the
 //! compiler knows nothing about. It is never run: `cargo xtask test` builds it and looks whether the linker had to keep
 //! the panic handler. If it is gone, no input can make that code panic.
 #![no_std]
@@ -11,9 +11,10 @@ use cortex_m_rt::entry;
 use dunlin_agent::uplink::{self, MessageKey, Settings, Uplink};
 use dunlin_monitor::{FeatureKind, Period, Ring, Shape, Window};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, DeviceId, Envelope, Event, Label, Report, ReportEncoder,
-    SequenceWindow, State, Topic, UpKind,
+    Ack, Certificate, CertificateRequest, Desired, DeviceId, Envelope, Event, Label, Release, Report,
+    ReportEncoder, Root, SequenceWindow, Signed, State, Topic, UpKind, write_signed,
 };
+use dunlin_trust::{Time, Trust, Verifier};
 
 #[panic_handler]
 fn panic(_: &PanicInfo) -> ! {
@@ -30,6 +31,7 @@ fn main() -> ! {
     let message = black_box(&*MESSAGE);
     messages(message, black_box(OUT));
     topics(message);
+    trust(message, black_box(OUT));
     reports(message, black_box(OUT), black_box(RING));
     uplink()
 }
@@ -62,6 +64,37 @@ fn messages(bytes: &[u8], out: &mut [u8]) {
     black_box(Ack::decode(bytes).map(|ack| ack.encode(out)).is_ok());
     black_box(CertificateRequest::decode(bytes).map(|request| request.encode(out)).is_ok());
     black_box(Certificate::decode(bytes).map(|certificate| certificate.encode(out)).is_ok());
+}
+
+/// Ed25519 is the firmware's own choice.
+struct SomeVerifier;
+
+impl Verifier for SomeVerifier {
+    fn verify(&self, key: &[u8; 32], message: &[u8; 32], signature: &[u8; 64]) -> bool {
+        black_box((key, message, signature));
+        black_box(true)
+    }
+}
+
+/// Believes roots, assignments and releases, and remembers them.
+fn trust(bytes: &[u8], out: &mut [u8]) {
+    let now = black_box(Time::UnixS(5));
+    if let Ok(signed) = Signed::<Root<'_>>::decode(bytes) {
+        black_box(signed.message.encode(out).is_ok());
+        black_box(write_signed(signed.bytes, signed.signatures, out).is_ok());
+    }
+    if let Ok(signed) = Signed::<Release<'_>>::decode(bytes) {
+        black_box(signed.message.encode(out).is_ok());
+    }
+    let Ok(mut trust) = Trust::pin(bytes, &SomeVerifier).or_else(|_| Trust::decode(bytes)) else { return };
+    black_box(trust.rotate(bytes, &SomeVerifier).is_ok());
+    if let Ok(assigned) = trust.assignment(bytes, black_box("pump-7"), now, &SomeVerifier) {
+        trust.keep(&assigned);
+        for slot in assigned.desired.slots.iter() {
+            black_box(trust.release(&slot, black_box("cortex-m4"), now, &SomeVerifier).is_ok());
+        }
+    }
+    black_box(trust.encode());
 }
 
 fn topics(bytes: &[u8]) {
