@@ -5,70 +5,21 @@
 
 mod support;
 
-use dunlin_monitor::{FeatureKind, Period, Shape, Window};
-use dunlin_protocol::{Envelope, ReportEncoder};
 use dunlin_test_servers::{Mosquitto, Postgres};
 use support::Bench;
+use support::fleet::{Fleet, RUNS};
+use support::message::{message, report};
 use support::mqtt::Raw;
-use support::plane::{AgentProcess, Plane, digits, wait_for};
-
-/// Runs of the model on each device.
-const RUNS: u64 = 1_500;
-
-/// A report of a made-up device: so many inferences, in one class.
-fn report(inferences: u32) -> Vec<u8> {
-    let shape = Shape { kind: FeatureKind::Classes, counters: 10 };
-    let mut window: Window<1, 10> = Window::new([7; 32], [shape]).expect("a layout");
-    window.set_period(Period { start_unix_s: 0, duration_ms: 1_000, closed_ms: 1_000, windows: 1 });
-    window.add_inferences(inferences);
-    assert!(window.add_count(0, 3, inferences));
-    let mut body = [0; 512];
-    let len =
-        ReportEncoder::new("made-up", &window).next_body(&mut body).expect("it fits").expect("a report");
-    body[..len].to_vec()
-}
-
-/// A message of boot 1.
-fn message(seq: u64, oldest: u64, body: &[u8]) -> Vec<u8> {
-    let mut out = [0; 1024];
-    let envelope = Envelope { boot: 1, seq, oldest, age_s: 0 };
-    let len = envelope.encode(body, &mut out).expect("it fits");
-    out[..len].to_vec()
-}
+use support::plane::{Plane, wait_for};
 
 /// Runs real agents, does something to the servers in the middle, and compares the devices' own counts with what the
 /// control plane has.
 fn loop_is_exact(bench: &Bench, planes: &mut [Plane], fault: impl FnOnce(&mut [Plane])) {
-    let (artifact, input) = digits(bench);
     let last = planes.len() - 1;
-    planes[last].run(&["model", "push", &artifact, "--name", "digits"]);
-    let claim = planes[last].fleet("pumps");
-    let devices = ["pump-1", "pump-2", "pump-3"];
-    let start = |device| AgentProcess::start(bench, &planes[last], &claim, device, (&artifact, &input), RUNS);
-    let agents = devices.map(start);
+    let fleet = Fleet::start(bench, &planes[last], |_| {});
     wait_for("the first counts", || planes[last].counted().0 > 0);
     fault(planes);
-    let reports = agents.map(AgentProcess::finish);
-    let sum = |key: &str| reports.iter().map(|report| report[key].as_u64().expect("a count")).sum::<u64>();
-    assert_eq!(sum("inferences"), 3 * RUNS);
-    let plane = &planes[last];
-    assert_eq!(plane.counted(), (3 * RUNS, sum("failures")));
-
-    let statistics = plane.run(&["stats", "digits"]);
-    assert_eq!(statistics["total"]["inferences"], 3 * RUNS, "{statistics}");
-    assert_eq!(statistics["total"]["latency"]["count"], 3 * RUNS, "{statistics}");
-    assert_eq!(statistics["contradicting_features"], 0, "{statistics}");
-    let classes = statistics["features"].as_array().expect("features").iter();
-    let classes: Vec<_> = classes.filter(|feature| feature["kind"] == "classes").collect();
-    assert_eq!(classes.len(), 1, "{statistics}");
-    assert_eq!(classes[0]["count"], 3 * RUNS, "every result is in one class: {statistics}");
-
-    for device in devices {
-        let shown = plane.run(&["device", "show", device]);
-        assert_eq!(shown["fleet"], "pumps");
-        assert_eq!(shown["slots"][0]["status"], "running", "{shown}");
-        assert_eq!(shown["slots"][0]["version"], 1, "{shown}");
-    }
+    fleet.finish(&planes[last]);
 }
 
 #[test]

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod certificates;
+pub(crate) mod disk;
+pub(crate) mod fleet;
+pub(crate) mod message;
 pub(crate) mod mqtt;
 pub(crate) mod plane;
 

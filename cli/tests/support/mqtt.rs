@@ -2,13 +2,22 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+/// Bytes both ways, with and without TLS.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
 
 /// A connection.
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
 }
 
 /// A packet from the server: its first byte, and what follows the length.
@@ -37,20 +46,48 @@ fn packet(head: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
+fn tcp(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 impl Raw {
     /// Connects and says who it is; the server's return code, 0 for welcome.
     ///
     /// An error when the server ends the connection instead.
     pub(crate) fn connect(port: u16, client: &str, user: &str, password: &str) -> io::Result<(Self, u8)> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.set_nodelay(true)?;
-        let mut raw = Raw { stream };
-        let body = [text("MQTT"), vec![4, 0xc2, 0, 60], text(client), text(user), text(password)].concat();
-        raw.stream.write_all(&packet(0x10, &body))?;
-        let answer = raw.read()?;
+        let stream = Box::new(tcp(port)?);
+        Raw { stream }.login(0xc2, &[client, user, password])
+    }
+
+    /// [`Raw::connect`] over TLS to `localhost`: the certificate in `tls` says who it is.
+    pub(crate) fn connect_tls(port: u16, client: &str, tls: &Arc<ClientConfig>) -> io::Result<(Self, u8)> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        let stream = Box::new(StreamOwned::new(connection, tcp(port)?));
+        Raw { stream }.login(0x02, &[client])
+    }
+
+    fn login(mut self, flags: u8, texts: &[&str]) -> io::Result<(Self, u8)> {
+        let texts: Vec<u8> = texts.iter().flat_map(|&part| text(part)).collect();
+        let body = [text("MQTT"), vec![4, flags, 0, 60], texts].concat();
+        self.stream.write_all(&packet(0x10, &body))?;
+        let answer = self.read()?;
         let code = answer.body.get(1).copied().filter(|_| answer.head == 0x20);
-        Ok((raw, code.ok_or(io::ErrorKind::InvalidData)?))
+        Ok((self, code.ok_or(io::ErrorKind::InvalidData)?))
+    }
+
+    /// Subscribes at QoS 1; what the server grants, 0x80 for nothing.
+    pub(crate) fn subscribe(&mut self, topic: &str) -> io::Result<u8> {
+        self.stream.write_all(&packet(0x82, &[&[0, 1], &text(topic)[..], &[1]].concat()))?;
+        loop {
+            let packet = self.read()?;
+            if packet.head == 0x90 {
+                return packet.body.get(2).copied().ok_or_else(|| io::ErrorKind::InvalidData.into());
+            }
+        }
     }
 
     /// Publishes at QoS 1 without waiting.

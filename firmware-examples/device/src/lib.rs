@@ -8,10 +8,15 @@
 //! - [`Application`] is the product: it runs the model and tells the monitor.
 //!
 //! On a board, `Platform::Stream` is a socket of embassy-net or a TLS session of embedded-tls; on the host it is a
-//! `tokio::net::TcpStream` in an adapter (`src/main.rs`).
+//! `tokio::net::TcpStream` in an adapter (`src/host.rs`).
 #![no_std]
 
+#[cfg(feature = "host")]
+extern crate std;
+
 mod device;
+#[cfg(feature = "host")]
+pub mod host;
 mod mqtt;
 mod run;
 mod select;
