@@ -45,6 +45,15 @@ impl DbError {
         }
     }
 
+    /// Why the database is not available, for those who wait for it: nothing about the installation but what helps.
+    pub fn reason(&self) -> &'static str {
+        match self.code() {
+            Some(Code::Sqlite(13)) => "the disk of the database is full",
+            Some(Code::Postgres(code)) if code == "53100" => "the disk of the database is full",
+            _ => "the database is not available",
+        }
+    }
+
     /// Whether the database gave way to another transaction (deadlock, serialization, busy): the same transaction is
     /// likely to succeed when it is run again, and had no effect this time.
     pub fn is_conflict(&self) -> bool {

@@ -23,7 +23,7 @@ mod tests;
 use std::str::FromStr as _;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyPool, Connection as _, Transaction};
 
 pub use error::DbError;
 pub use migrate::{MigrateError, Migration, migrations};
@@ -70,6 +70,11 @@ impl Db {
                             .await
                             .map(|_| ())
                     })
+                });
+                // When a commit fails (disk full) SQLite may have undone the transaction by itself. The driver's own
+                // attempt then fails and leaves it open in the driver's books, and no other could ever begin.
+                let write = write.before_acquire(|connection, _| {
+                    Box::pin(async move { Ok(!connection.is_in_transaction()) })
                 });
                 let read = pool(limits::SQLITE_READERS).after_connect(|connection, _| {
                     Box::pin(async move {

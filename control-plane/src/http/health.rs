@@ -40,7 +40,8 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Says whether the process can work: the database answers, the way to the devices is open, and it is not stopping.
+/// Says whether the process can work: the database answers and takes what devices report, the way to the devices is
+/// open, and it is not stopping.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", security(()),
     responses((status = 200, body = Health), (status = 503, description = "Not now", body = Problem,
         content_type = "application/problem+json")))]
@@ -56,6 +57,11 @@ async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
         Some(_) => {}
     }
     app.db.ping().await?;
+    if let Some(reason) = app.telemetry.obstacle.reason() {
+        return Err(Problem::unavailable(format!(
+            "{reason}: what devices report cannot be stored; they keep it meanwhile"
+        )));
+    }
     Ok(Json(Health { status: "ok" }))
 }
 

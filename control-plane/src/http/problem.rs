@@ -175,7 +175,7 @@ impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         if error.is_unavailable() || error.is_conflict() {
             tracing::warn!(%error, "database unavailable");
-            Problem::unavailable("the database is not available")
+            Problem::unavailable(error.reason())
         } else {
             Problem::internal(&error)
         }

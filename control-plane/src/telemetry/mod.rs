@@ -22,6 +22,7 @@ pub mod ingest;
 mod limits;
 mod metrics;
 mod neighbours;
+mod obstacle;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::bus::DeviceBus;
 use crate::live::{DeviceChange, LiveEvent};
 use adapters::Registered;
 use ingest::Horizon;
+use obstacle::Obstacle;
 use store::batch::Committed;
 
 pub use api::router;
@@ -44,6 +46,8 @@ pub use baseline::{BaselineFeature, Baselines, OwnedBaseline};
 #[derive(Debug, Default)]
 pub struct Telemetry {
     baselines: Baselines,
+    /// What keeps telemetry from being committed.
+    pub(crate) obstacle: Obstacle,
 }
 
 /// Takes messages from the bus until it is closed and everything that it handed out is committed; background work ends
@@ -69,6 +73,7 @@ fn worker(app: &App, bus: Arc<dyn DeviceBus>) -> worker::Worker {
         bus,
         devices: Arc::new(Registered(app.clone())),
         metrics: metrics::Handles::new(&app.metrics),
+        obstacle: app.telemetry.obstacle.clone(),
         shutdown: app.shutdown.clone(),
         batch: app.config.telemetry_batch.max(1) as usize,
         horizon: Horizon { future_us: us(limits::FUTURE), past_us: us(app.config.telemetry_keep_hours) },

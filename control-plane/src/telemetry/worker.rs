@@ -11,6 +11,7 @@ use super::ingest::{Horizon, Ingest, Received};
 use super::limits;
 use super::metrics::Handles;
 use super::neighbours::Devices;
+use super::obstacle::Obstacle;
 use super::store::batch::{BatchError, Committed, Reading, Writer, seal};
 use super::store::{process, retention};
 use crate::bus::{AckToken, DeviceBus, DeviceId, DownKind, Inbound, UpKind};
@@ -25,6 +26,8 @@ pub(super) struct Parts {
     pub(super) bus: Arc<dyn DeviceBus>,
     pub(super) devices: Arc<dyn Devices>,
     pub(super) metrics: Handles,
+    /// Told while nothing can be committed.
+    pub(super) obstacle: Obstacle,
     pub(super) shutdown: CancellationToken,
     pub(super) batch: usize,
     pub(super) horizon: Horizon,
@@ -129,6 +132,7 @@ impl Worker {
                     if reported {
                         tracing::info!("telemetry is committed again");
                     }
+                    self.parts.obstacle.set(None);
                     self.parts.metrics.committed(
                         &committed.counters,
                         began.elapsed(),
@@ -174,6 +178,7 @@ impl Worker {
                         tracing::error!(%error, "telemetry cannot be committed; trying again");
                         reported = true;
                     }
+                    self.parts.obstacle.set(Some(error.reason()));
                     // During a stop nobody waits for a database that is away: the messages come again.
                     if self.parts.shutdown.is_cancelled() {
                         return;

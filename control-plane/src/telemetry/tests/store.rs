@@ -17,6 +17,7 @@ use crate::telemetry::aggregate::Aggregate;
 use crate::telemetry::ingest::{Horizon, Ingest, Received};
 use crate::telemetry::limits;
 use crate::telemetry::metrics::Handles;
+use crate::telemetry::obstacle::Obstacle;
 use crate::telemetry::store::batch::{BatchError, Reading, Writer, read_sequence};
 use crate::telemetry::store::query::{self, Selection, Span};
 use crate::telemetry::store::retention::{self, Retention};
@@ -57,6 +58,7 @@ impl Process {
             bus: Arc::clone(&bus) as _,
             devices: Arc::new(Everyone),
             metrics: Handles::new(&Metrics::new()),
+            obstacle: Obstacle::default(),
             shutdown: shutdown.clone(),
             batch: 500,
             horizon: HORIZON,
