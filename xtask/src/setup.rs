@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use dunlin_test_servers::{Mosquitto, Postgres};
+use dunlin_test_servers::{FakeClock, Mosquitto, Postgres};
 use xshell::cmd;
 
 use crate::project::Project;
@@ -20,6 +20,11 @@ const ORACLE: [&str; 2] = ["tests/oracle/requirements.txt", "tests/oracle/requir
 const API_TESTER: [&str; 1] = ["tests/api/requirements.txt"];
 
 const API_TESTER_FOLDER: &str = "api-python";
+
+/// What speaks S3, pinned.
+const S3: [&str; 1] = ["tests/s3/requirements.txt"];
+
+const S3_FOLDER: &str = "s3-python";
 
 /// Something that a step needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,12 +43,16 @@ pub(crate) enum Need {
     Postgres,
     /// An MQTT broker, which the control plane and the agent are tested against.
     Mosquitto,
+    /// Shows processes another time of day.
+    FakeClock,
+    /// An S3 service, which artifacts are kept in.
+    S3,
     /// Makes requests from the description of the HTTP API.
     ApiTester,
 }
 
 impl Need {
-    const ALL: [Need; 8] = [
+    const ALL: [Need; 10] = [
         Need::BareMetal,
         Need::Emulator,
         Need::Counter,
@@ -51,6 +60,8 @@ impl Need {
         Need::Oracle,
         Need::Postgres,
         Need::Mosquitto,
+        Need::FakeClock,
+        Need::S3,
         Need::ApiTester,
     ];
 
@@ -63,6 +74,8 @@ impl Need {
             Need::Oracle => "oracle",
             Need::Postgres => "PostgreSQL",
             Need::Mosquitto => "Mosquitto",
+            Need::FakeClock => "libfaketime",
+            Need::S3 => "S3 service",
             Need::ApiTester => "API tester",
         }
     }
@@ -91,6 +104,8 @@ impl<'p> Tools<'p> {
                 Need::Oracle => self.oracle(),
                 Need::Postgres => self.server(Postgres::programs, "postgresql"),
                 Need::Mosquitto => self.server(Mosquitto::program, "mosquitto"),
+                Need::FakeClock => self.server(FakeClock::library, "libfaketime"),
+                Need::S3 => self.python_packages(S3_FOLDER, &S3),
                 Need::ApiTester => self.python_packages(API_TESTER_FOLDER, &API_TESTER),
             };
             self.state.insert(need, found.map_err(|e| format!("{}: {e:#}", need.name())));
@@ -127,7 +142,7 @@ impl<'p> Tools<'p> {
         Ok(plugin.display().to_string())
     }
 
-    /// A server that tests start for themselves; the place of its program.
+    /// A server or library that tests find for themselves; its place.
     fn server(&mut self, find: impl Fn() -> Option<PathBuf>, package: &str) -> Result<String> {
         if find().is_none() {
             self.install(package)?;
@@ -223,6 +238,11 @@ pub(crate) fn oracle_python(project: &Project) -> PathBuf {
 /// The program that makes requests from the API's description, whether it is there or not.
 pub(crate) fn api_tester(project: &Project) -> PathBuf {
     project.target.join(API_TESTER_FOLDER).join("bin/schemathesis")
+}
+
+/// The program that speaks S3, whether it is there or not.
+pub(crate) fn s3_service(project: &Project) -> PathBuf {
+    project.target.join(S3_FOLDER).join("bin/moto_server")
 }
 
 /// The plugin that fits the installed emulator, whether it is there or not.

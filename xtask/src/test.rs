@@ -10,7 +10,7 @@ use dunlin_test_servers::Postgres;
 use xshell::cmd;
 
 use crate::project::{Project, run_all};
-use crate::setup::{BARE_METAL, Need, Tools, oracle_python};
+use crate::setup::{BARE_METAL, Need, Tools, oracle_python, s3_service};
 use crate::{api, firmware, fuzz, models};
 
 /// One part of the checks.
@@ -170,7 +170,7 @@ fn oracle(project: &Project) -> Result<String> {
 
 /// Whether the tests had the servers that those marked as ignored need.
 fn servers(tools: &mut Tools) -> Outcome {
-    let found = [Need::Postgres, Need::Mosquitto].map(|need| tools.need(need));
+    let found = [Need::Postgres, Need::Mosquitto, Need::FakeClock, Need::S3].map(|need| tools.need(need));
     match found.into_iter().collect::<Result<Vec<_>>>() {
         Ok(places) => Outcome::Passed(places.join(", ")),
         Err(reason) => Outcome::NotRun(format!("{reason:#}")),
@@ -232,7 +232,10 @@ fn with_servers(project: &Project, tools: &mut Tools, nextest: bool) -> Result<(
         ]
     };
     let server = postgres.url("postgres");
-    run_all(runs.map(|arguments| project.cargo(arguments).env("DUNLIN_TEST_POSTGRES", &server)))
+    let s3 = s3_service(project);
+    run_all(runs.map(|arguments| {
+        project.cargo(arguments).env("DUNLIN_TEST_POSTGRES", &server).env("DUNLIN_TEST_S3", &s3)
+    }))
 }
 
 /// Whether the tests had the larger set of models.

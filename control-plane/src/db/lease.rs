@@ -24,19 +24,23 @@ impl Lease {
     /// Takes or renews the lease; says whether it is held until `now_us` plus its length. Call it well before each
     /// piece of work, and do only work that is harmless when two processes do it at once: clocks differ.
     ///
+    /// A lease that ends later than twice its length from now was taken by a clock that was ahead, or this one went
+    /// back; it counts as ended, or else nobody would work until then.
+    ///
     /// # Errors
     /// When the database fails; the lease is then to be taken as not held.
     pub async fn acquire(&self, db: &Db, now_us: i64) -> Result<bool, DbError> {
         let row = sqlx::query(
             "insert into leases (name, holder, expires_us) values ($1, $2, $3) \
              on conflict (name) do update set holder = excluded.holder, expires_us = excluded.expires_us \
-             where leases.holder = excluded.holder or leases.expires_us <= $4 \
+             where leases.holder = excluded.holder or leases.expires_us <= $4 or leases.expires_us > $5 \
              returning holder",
         )
         .bind(&self.name)
         .bind(&self.holder)
         .bind(now_us.saturating_add(self.length_us))
         .bind(now_us)
+        .bind(now_us.saturating_add(self.length_us.saturating_mul(2)))
         .fetch_optional(db.write())
         .await?;
         row.map_or(Ok(false), |row| Ok(row.try_get::<String, _>(0)? == self.holder))

@@ -110,6 +110,9 @@ async fn a_lease_is_held_by_one_and_taken_over_when_it_ends() {
     assert!(a.acquire(&db, at(20)).await.expect("asked"), "at once after a release");
     let other = Lease::new("other work", "b", length);
     assert!(other.acquire(&db, at(20)).await.expect("asked"));
+    // The clock goes back by a minute, and a has died: b need not wait for that minute.
+    assert!(b.acquire(&db, at(-40)).await.expect("taken over"));
+    assert!(!a.acquire(&db, at(-35)).await.expect("asked"));
 }
 
 #[tokio::test]

@@ -2,12 +2,16 @@
 //! goes when the value is dropped, and independent of what else runs on the machine.
 
 mod account;
+mod clock;
 mod mosquitto;
 mod port;
 mod postgres;
 mod process;
+mod s3;
 
+pub use clock::FakeClock;
 pub use mosquitto::Mosquitto;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::wait_until;
+pub use s3::S3;
