@@ -77,6 +77,22 @@ fn what_a_device_with_an_expired_certificate_keeps_is_counted_when_it_has_a_new_
 }
 
 #[test]
+fn a_certificate_that_expired_while_the_device_was_off_is_renewed() {
+    let bench = Bench::new();
+    let (plane, ca) = secured(&bench, &["--devices-certificate-life", "4s"]);
+    let claim = plane.fleet("pumps");
+    agent(&bench, &plane, &claim, "pump-1", 200, "110s").finish();
+    let identity = IdentityFile::of(&bench, "pump-1");
+    let before = identity.pair();
+    wait_for("the end of the certificate's life", || {
+        Raw::connect_tls(plane.mqtt_port, "pump-1", &identity.tls(&ca)).is_err()
+    });
+    agent(&bench, &plane, &claim, "pump-1", 300, "110s").finish();
+    assert_eq!(plane.counted(), (500, 0));
+    assert_ne!(identity.pair(), before);
+}
+
+#[test]
 fn a_certificate_is_good_for_its_own_device_only() {
     let bench = Bench::new();
     let (plane, ca) = secured(&bench, &[]);
