@@ -128,7 +128,8 @@ impl Gauge {
 
 impl Aggregate {
     /// Most features that one aggregate keeps apart: twice what a baseline can have, so that a device with a wrong
-    /// baseline finds room beside the right one, and no number of wrong ones takes all memory.
+    /// baseline finds room beside the right one, and no number of wrong ones takes all memory. Of more, those with the
+    /// lowest keys are kept: they are the same in whatever order reports and sums are added.
     pub const MAX_FEATURES: usize = 2 * dunlin_artifact::limits::MAX_FEATURES;
 
     /// Adds another aggregate.
@@ -144,12 +145,19 @@ impl Aggregate {
         for (key, feature) in &other.features {
             self.features.entry(*key).or_insert_with(Feature::empty).merge(feature);
         }
+        self.limit_features();
         for (kind, gauge) in &other.gauges {
             self.gauges.entry(*kind).or_insert(Gauge::EMPTY).merge(gauge);
         }
         for (mark, bytes) in &other.marks {
             let highest = self.marks.entry(*mark).or_insert(0);
             *highest = (*highest).max(*bytes);
+        }
+    }
+
+    fn limit_features(&mut self) {
+        while self.features.len() > Self::MAX_FEATURES {
+            self.features.pop_last();
         }
     }
 

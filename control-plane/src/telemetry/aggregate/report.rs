@@ -70,10 +70,7 @@ impl Aggregate {
                     self.latency.max_us = self.latency.max_us.max(latency.max_us);
                 }
                 Section::Numeric(section) => {
-                    let Some(feature) = self.feature(section.feature, FeatureKind::Numeric, section.counters)
-                    else {
-                        continue;
-                    };
+                    let feature = self.feature(section.feature, FeatureKind::Numeric, section.counters);
                     section.bins.iter().for_each(|(bin, n)| feature.counts.add(bin, n));
                     feature.missing = feature.missing.saturating_add(section.missing);
                     feature.stretch(section.min, section.max);
@@ -102,21 +99,18 @@ impl Aggregate {
                 _ => {}
             }
         }
+        self.limit_features();
     }
 
     fn count(&mut self, kind: FeatureKind, section: &CountedSection<'_>) {
-        if let Some(feature) = self.feature(section.feature, kind, section.counters) {
-            section.bins.iter().for_each(|(counter, n)| feature.counts.add(counter, n));
-            feature.missing = feature.missing.saturating_add(section.missing);
-        }
+        let feature = self.feature(section.feature, kind, section.counters);
+        section.bins.iter().for_each(|(counter, n)| feature.counts.add(counter, n));
+        feature.missing = feature.missing.saturating_add(section.missing);
     }
 
-    /// The place for a feature; `None` when too many that contradict one another are kept already.
-    fn feature(&mut self, index: u16, kind: FeatureKind, counters: u32) -> Option<&mut Feature> {
+    /// The place for a feature.
+    fn feature(&mut self, index: u16, kind: FeatureKind, counters: u32) -> &mut Feature {
         let key = FeatureKey { index, kind: kind.code(), counters };
-        if self.features.len() >= Self::MAX_FEATURES && !self.features.contains_key(&key) {
-            return None;
-        }
-        Some(self.features.entry(key).or_insert_with(Feature::empty))
+        self.features.entry(key).or_insert_with(Feature::empty)
     }
 }

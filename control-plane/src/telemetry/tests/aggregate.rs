@@ -142,6 +142,28 @@ fn contradicting_layouts_are_kept_apart() {
     assert_eq!(sum.features[&key].counts, counts);
 }
 
+/// More features than are kept: the same ones are left in whatever order they come.
+#[test]
+fn too_many_contradicting_layouts_leave_the_same_ones_in_any_order() {
+    let layouts = 3..=3 + u16::try_from(Aggregate::MAX_FEATURES + 40).unwrap();
+    let reports: Vec<Aggregate> = layouts
+        .map(|counters| {
+            let mut window: Window<1, 400> =
+                Window::new([1; 32], [Shape { kind: FeatureKind::Classes, counters }]).unwrap();
+            assert!(window.add_count(0, 2, counters.into()));
+            let mut out = [0; 500];
+            let len = ReportEncoder::new("s", &window).next_body(&mut out).unwrap().unwrap();
+            of(&out[..len])
+        })
+        .collect();
+    let sum = reports.iter().fold(Aggregate::default(), |sum, report| merged(&sum, report));
+    let backwards = reports.iter().rev().fold(Aggregate::default(), |sum, report| merged(&sum, report));
+    assert_eq!(sum.features.len(), Aggregate::MAX_FEATURES);
+    assert_eq!(sum, backwards);
+    let key = FeatureKey { index: 0, kind: FeatureKind::Classes.code(), counters: 3 };
+    assert_eq!(sum.features[&key].counts.get(2), 3);
+}
+
 #[test]
 fn impossible_reports_are_refused() {
     let mut window: Window<2, 20_000> =
