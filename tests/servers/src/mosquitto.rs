@@ -85,6 +85,17 @@ impl Mosquitto {
         }
     }
 
+    /// Has the broker read its access list and its certificates again.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn reload(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the broker does not run")?;
+        let status = Command::new("kill").args(["-HUP", &process.id().to_string()]).status()?;
+        anyhow::ensure!(status.success(), "the broker did not get the signal");
+        Ok(())
+    }
+
     /// Starts the broker again, on the same port and folder.
     ///
     /// # Errors

@@ -40,6 +40,11 @@ impl Process {
         Ok(())
     }
 
+    /// The process' id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// The end without warning.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.0.kill()?;
