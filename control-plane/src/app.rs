@@ -18,6 +18,7 @@ use crate::ids::Ids;
 use crate::live::Live;
 use crate::models::Models;
 use crate::telemetry::Telemetry;
+use crate::trust::Trust;
 
 /// The application: a shared pointer to its [`Parts`], and the state of every HTTP handler.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub struct Parts {
     pub devices: Devices,
     /// Models in memory.
     pub models: Models,
+    /// The director's key.
+    pub trust: Trust,
     /// What is kept of telemetry for the API.
     pub telemetry: Telemetry,
     /// When the process started.
@@ -82,6 +85,7 @@ impl App {
             access: Access::default(),
             devices: Devices::new(),
             models: Models::new(),
+            trust: Trust::default(),
             telemetry: Telemetry::default(),
         }))
     }

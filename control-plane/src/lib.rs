@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod devices;
+mod files;
 pub mod http;
 pub mod ids;
 pub mod limits;
@@ -21,6 +22,7 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod trust;
 pub mod ui;
 
 pub use app::App;

@@ -116,6 +116,9 @@ pub const UPLOADS: usize = 4;
 /// Digests whose model version is kept in memory.
 pub const MODEL_DIGESTS_CACHED: usize = 10_000;
 
+/// How far the clock of whoever writes a root may be ahead of the server's.
+pub const OWNERS_CLOCK: Duration = Duration::from_secs(3_600);
+
 /// A duration in microseconds.
 pub const fn micros(duration: Duration) -> i64 {
     let micros = duration.as_micros();

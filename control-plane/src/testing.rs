@@ -84,6 +84,7 @@ impl TestApp {
         let app = App::new(config, db, Arc::clone(&clock) as _, store);
         let bus = Arc::new(MemoryBus::new(1024));
         app.set_bus(Arc::clone(&bus) as _);
+        crate::trust::open(&app).await.expect("a director");
         crate::devices::open(&app).await.expect("an authority and devices");
         let router = crate::http::router(&app);
         let mut test = TestApp { app, clock, bus, admin: String::new(), router, _folder: folder };
@@ -139,6 +140,17 @@ impl TestApp {
             Body::from(body.to_string())
         };
         self.send(request.body(body).expect("a request")).await
+    }
+
+    /// A request with a body of bytes.
+    pub(crate) async fn send_bytes(&self, method: Method, path: &str, token: &str, body: Vec<u8>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(Body::from(body));
+        self.send(request.expect("a request")).await
     }
 
     /// GET as the administrator.

@@ -13,7 +13,7 @@ pub enum Role {
     Operator,
     /// Publishes models.
     Ci,
-    /// Everything, tokens included.
+    /// Everything, tokens and keys included.
     Admin,
 }
 
@@ -44,7 +44,7 @@ impl Role {
             Action::ManageDevices | Action::ManageFleets | Action::ManageClaims | Action::ReadAudit => {
                 matches!(self, Role::Operator | Role::Admin)
             }
-            Action::ManageTokens => self == Role::Admin,
+            Action::ManageTokens | Action::ManageTrust => self == Role::Admin,
         }
     }
 }
@@ -66,11 +66,13 @@ pub enum Action {
     ReadAudit,
     /// Create, see and revoke access tokens.
     ManageTokens,
+    /// Say which keys devices believe.
+    ManageTrust,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Action; 7] = [
+    pub const ALL: [Action; 8] = [
         Action::Read,
         Action::ManageDevices,
         Action::ManageFleets,
@@ -78,6 +80,7 @@ impl Action {
         Action::PublishModels,
         Action::ReadAudit,
         Action::ManageTokens,
+        Action::ManageTrust,
     ];
 
     /// The action in words, for error messages.
@@ -90,6 +93,7 @@ impl Action {
             Action::PublishModels => "publish models",
             Action::ReadAudit => "read the audit log",
             Action::ManageTokens => "manage tokens",
+            Action::ManageTrust => "manage keys that devices believe",
         }
     }
 }

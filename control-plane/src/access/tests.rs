@@ -30,7 +30,7 @@ fn the_access_matrix() {
         "read the audit log",
     ];
     let mut admin = operator.clone();
-    admin.push("manage tokens");
+    admin.extend(["manage tokens", "manage keys that devices believe"]);
     let expected = [
         (Role::Viewer, vec!["read"]),
         (Role::Operator, operator),

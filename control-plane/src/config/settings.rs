@@ -107,6 +107,9 @@ settings! {
     devices_certificate_grace: Duration = "devices.certificate_grace", "90d", No;
     /// Certificates (PEM) with which devices check the embedded MQTT endpoint's. Empty: mqtt.tls_certificate.
     devices_server_ca: Option<PathBuf> = "devices.server_ca", "", No;
+    /// Private key (Ed25519, PKCS #8, PEM) with which this server signs what devices shall run; the same one for every
+    /// process on a database. Empty: director.key in the data folder, made at the first start.
+    trust_director_key: Option<PathBuf> = "trust.director_key", "", No;
     /// Where artifacts are kept: s3://BUCKET/PREFIX or file:PATH. Empty: artifacts in the data folder.
     artifacts_url: Option<String> = "artifacts.url", "", Url;
     /// Endpoint of an S3-compatible service that is not Amazon's.

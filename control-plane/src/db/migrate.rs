@@ -37,6 +37,7 @@ pub fn migrations() -> &'static [Migration] {
             name: "credentials",
             sql: include_str!("../../migrations/0005_credentials.sql"),
         },
+        Migration { version: 6, name: "trust", sql: include_str!("../../migrations/0006_trust.sql") },
     ]
 }
 

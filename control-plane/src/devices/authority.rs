@@ -1,6 +1,5 @@
 //! The certificate authority of devices' certificates. Made at the first start; its key never leaves the machine.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationReque
 
 use crate::bus::DeviceId;
 use crate::clock::SECOND_US;
-use crate::limits;
+use crate::{files, limits};
 
 /// The authority: its certificate and key.
 pub struct Authority {
@@ -341,36 +340,9 @@ fn content(path: &Path, reason: &dyn std::fmt::Display) -> AuthorityError {
 }
 
 fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(AuthorityError::File { path: path.into(), source }),
-    }
+    files::read(path).map_err(|source| AuthorityError::File { path: path.into(), source })
 }
 
-/// Writes a file as a whole or not at all.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let attempt = || {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)?;
-        }
-        let temporary = path.with_extension("tmp");
-        // What an earlier attempt left behind.
-        if let Err(error) = std::fs::remove_file(&temporary)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-        #[cfg(not(unix))]
-        let _ = mode;
-        let mut file = options.open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    attempt().map_err(|source| AuthorityError::File { path: path.into(), source })
+    files::write(path, bytes, mode).map_err(|source| AuthorityError::File { path: path.into(), source })
 }

@@ -1,5 +1,6 @@
 //! axum's extractors with problems as their errors. Handlers use these, never axum's own.
 
+use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -45,6 +46,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             Err(rejection) => Err(rejection.into()),
         }
     }
+}
+
+/// A body of bytes, `application/octet-stream`.
+///
+/// # Errors
+/// 415 when it is said to be something else, 413 when it is longer than `limit`, 400 when it ends early.
+pub(crate) async fn octets(headers: &HeaderMap, body: Body, limit: u64) -> Result<bytes::Bytes, Problem> {
+    if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/octet-stream") {
+        return Err(Problem::unsupported_media_type("application/octet-stream"));
+    }
+    axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX)).await.map_err(|error| {
+        let cause = std::error::Error::source(&error);
+        if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+            Problem::too_large(limit)
+        } else {
+            Problem::bad_request("the body ended early")
+        }
+    })
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

@@ -19,6 +19,7 @@ mod state;
 mod tests;
 
 pub use etag::{ETag, Preconditions, Tagged};
+pub(crate) use extract::octets;
 pub use extract::{Json, Path, Query};
 pub(crate) use guard::ClientAddress;
 pub use metrics::Metrics;

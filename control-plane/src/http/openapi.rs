@@ -46,9 +46,11 @@ pub(super) fn complete(openapi: &mut utoipa::openapi::OpenApi) {
                 "Any word; a repetition with the same one has no further effect and gets the same answer";
             add_header(post, "Idempotency-Key", Required::False, doc, key);
         }
+        // Signatures are merged with those that are there: nobody's are lost.
+        let put = put.as_mut().filter(|put| takes_json(put));
         let doc = "The ETag of the state that the change is based on, or *";
         for (operation, required) in
-            [(put, Required::True), (patch, Required::True), (delete, Required::False)]
+            [(put, Required::True), (patch.as_mut(), Required::True), (delete.as_mut(), Required::False)]
         {
             if let Some(operation) = operation {
                 add_header(operation, "If-Match", required, doc, text(1, 1_024, "^[ -~]+$"));

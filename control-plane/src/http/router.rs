@@ -23,6 +23,7 @@ fn domains() -> OpenApiRouter<App> {
         .merge(crate::access::router())
         .merge(crate::devices::router())
         .merge(crate::models::router())
+        .merge(crate::trust::router())
         .merge(crate::telemetry::router())
         .merge(sse::router())
         .merge(health::api_router())

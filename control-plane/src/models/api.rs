@@ -18,7 +18,7 @@ use crate::access::{Action, Caller, Resource, Subject, audit, authorize};
 use crate::app::App;
 use crate::db::Tx;
 use crate::devices::check_name;
-use crate::http::{ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged};
+use crate::http::{ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged, octets};
 use crate::limits;
 
 /// The routes of this domain.
@@ -196,9 +196,6 @@ async fn upload(
     body: Body,
 ) -> Result<Response, Problem> {
     authorize(&caller, Action::PublishModels, Resource::Model(&name))?;
-    if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/octet-stream") {
-        return Err(Problem::unsupported_media_type("application/octet-stream"));
-    }
     let _permit = app
         .models
         .uploads
@@ -210,16 +207,7 @@ async fn upload(
     }
     // A connection must not wait for a slow upload.
     drop(db);
-    let limit = app.config.http_artifact_size.0;
-    let body =
-        axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX)).await.map_err(|error| {
-            let cause = std::error::Error::source(&error);
-            if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
-                Problem::too_large(limit)
-            } else {
-                Problem::bad_request("the body ended early")
-            }
-        })?;
+    let body = octets(&headers, body, app.config.http_artifact_size.0).await?;
     let length = body.len();
     let copied = ArtifactBytes::copy(&body);
     let checked = tokio::task::spawn_blocking(move || check(&copied))

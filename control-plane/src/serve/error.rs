@@ -7,6 +7,7 @@ use crate::bus::external::BrokerError;
 use crate::db::{DbError, MigrateError};
 use crate::devices::AuthorityError;
 use crate::http::Problem;
+use crate::trust::DirectorError;
 
 /// A start that failed. Names the setting that is to blame, and holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum StartError {
     /// The devices' authority or the devices cannot be read.
     #[error(transparent)]
     Devices(#[from] AuthorityError),
+    /// The director's key cannot be read or made.
+    #[error(transparent)]
+    Director(#[from] DirectorError),
     /// The embedded MQTT endpoint cannot listen.
     #[error("mqtt.listen: {0}")]
     Mqtt(#[from] dunlin_gateway::BindError),

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::db::{Db, migrations};
 use crate::devices;
 use crate::limits;
+use crate::trust;
 use connections::Connections;
 
 /// What one start does beyond the settings.
@@ -71,6 +72,7 @@ impl Server {
         let db = Db::connect(&url, config.database_connections).await.map_err(StartError::Database)?;
         db.migrate(migrations(), clock.now_us()).await?;
         let app = App::new(config, db, clock, artifacts);
+        trust::open(&app).await?;
         devices::open(&app).await?;
         let mut background = JoinSet::new();
         let gate = Arc::new(devices::Gate::new(app.clone()));

@@ -1,0 +1,94 @@
+//! The director's key.
+
+use std::path::{Path, PathBuf};
+
+use dunlin_trust::SigningKey;
+
+use super::key_file::{self, KeyFileError};
+use crate::db::DbError;
+use crate::files;
+
+/// The key with which the server signs what devices shall run.
+pub struct Director {
+    key: SigningKey,
+}
+
+/// Why there is no director.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectorError {
+    /// The file cannot be read or written.
+    #[error("director's key: {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The file does not hold what it should.
+    #[error("director's key: {path}: {source}", path = path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyFileError,
+    },
+    /// The operating system gives no random bytes.
+    #[error("director's key: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl Director {
+    /// Reads the key from its file, or makes it when it is not there and `create`.
+    pub(super) fn open(path: &Path, create: bool) -> Result<Self, DirectorError> {
+        let failed = |source| DirectorError::File { path: path.into(), source };
+        let secret = match files::read(path).map_err(failed)? {
+            Some(pem) => key_file::from_pem(&pem)
+                .map_err(|source| DirectorError::Content { path: path.into(), source })?,
+            None if create => {
+                let mut secret = [0; 32];
+                getrandom::fill(&mut secret)?;
+                files::write(path, key_file::to_pem(&secret).as_bytes(), 0o600).map_err(failed)?;
+                secret
+            }
+            None => return Err(failed(std::io::ErrorKind::NotFound.into())),
+        };
+        Ok(Director { key: SigningKey::from_secret(&secret) })
+    }
+
+    /// The public key.
+    pub fn public(&self) -> [u8; 32] {
+        self.key.public()
+    }
+}
+
+impl std::fmt::Debug for Director {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Director(key masked)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_made_once_and_only_its_owner_can_read_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("director.key");
+        assert!(matches!(Director::open(&path, false), Err(DirectorError::File { .. })));
+        let first = Director::open(&path, true).expect("a key");
+        assert_eq!(Director::open(&path, false).expect("the same").public(), first.public());
+        assert_eq!(format!("{first:?}"), "Director(key masked)");
+        #[cfg(unix)]
+        {
+            let mode = std::os::unix::fs::MetadataExt::mode(&path.metadata().expect("a file"));
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        std::fs::write(&path, "no key").expect("written");
+        let error = Director::open(&path, true).expect_err("damaged");
+        assert!(error.to_string().contains("director.key: no private key in PEM"), "{error}");
+    }
+}
