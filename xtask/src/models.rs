@@ -127,10 +127,12 @@ impl<'p> Compiler<'p> {
     fn compile_with(&self, source: &Path, file: &Path, arguments: &[&OsStr]) -> Result<u64> {
         let (program, shell) = (&self.program, &self.project.shell);
         let report = self.folder.join("report.json");
-        cmd!(shell, "{program} compile {source} -o {file} --report {report} {arguments...}")
-            .quiet()
-            .ignore_stdout()
-            .run()?;
+        let command = cmd!(shell, "{program} compile {source} -o {file} --report {report} {arguments...}");
+        let output = command.quiet().ignore_status().output()?;
+        if !output.status.success() {
+            // Whether that matters is the caller's business.
+            bail!("{}: {}", source.display(), String::from_utf8_lossy(&output.stderr).trim());
+        }
         let report: Report = serde_json::from_str(&shell.read_file(report)?)?;
         Ok(report.macs)
     }
