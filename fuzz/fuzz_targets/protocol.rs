@@ -18,10 +18,12 @@ impl Verifier for Gullible {
     }
 }
 
-/// Reads a signed message, writes it again with its signatures, and reads that.
+/// Reads a message that somebody signed, writes it again with its signatures, and reads that.
 macro_rules! signed {
     ($type:ident, $bytes:expr) => {
-        if let Ok(signed) = Signed::<$type<'_>>::decode($bytes) {
+        if let Ok(signed) = Signed::<$type<'_>>::decode($bytes)
+            && !signed.signatures.is_empty()
+        {
             let mut buffer = vec![0; 16 * 1024];
             let len = write_signed(signed.bytes, signed.signatures, &mut buffer).expect("what was read fits");
             let again: Signed<'_, $type<'_>> = Signed::decode(&buffer[..len]).expect("valid");
