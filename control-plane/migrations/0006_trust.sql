@@ -13,6 +13,8 @@ create table model_releases (
     version bigint not null,
     -- The signed message with every valid signature that came so far.
     message blob not null,
+    -- Versions below it are withdrawn, if enough keys have signed.
+    lowest bigint not null,
     changed_us bigint not null,
     primary key (model, version),
     foreign key (model, version) references model_versions (model, version)

@@ -110,6 +110,9 @@ settings! {
     /// Private key (Ed25519, PKCS #8, PEM) with which this server signs what devices shall run; the same one for every
     /// process on a database. Empty: director.key in the data folder, made at the first start.
     trust_director_key: Option<PathBuf> = "trust.director_key", "", No;
+    /// How long what a device shall run is valid after it was signed: a device that does not hear of anything newer
+    /// installs nothing after that. 0s: for ever.
+    trust_assignment_validity: Duration = "trust.assignment_validity", "30d", No;
     /// Where artifacts are kept: s3://BUCKET/PREFIX or file:PATH. Empty: artifacts in the data folder.
     artifacts_url: Option<String> = "artifacts.url", "", Url;
     /// Endpoint of an S3-compatible service that is not Amazon's.

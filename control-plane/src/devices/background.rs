@@ -97,7 +97,8 @@ pub(super) async fn act(app: &App, changes: Vec<Change>) {
     }
 }
 
-/// Hands desired states that the external broker does not have to it; one process at a time.
+/// Hands desired states that the external broker does not have, or whose signature is getting old, to it; one process at
+/// a time.
 async fn publish(app: App) {
     let lease = Lease::new("devices.publish", &app.process, limits::LEASE);
     let mut rounds = Rounds::new(&app, limits::DIRECTORY_POLL, "publishing desired states");
@@ -110,13 +111,14 @@ async fn publish(app: App) {
     }
 }
 
-async fn publish_waiting(app: &App, lease: &Lease) -> Result<(), DbError> {
+pub(super) async fn publish_waiting(app: &App, lease: &Lease) -> Result<(), DbError> {
     while !app.shutdown.is_cancelled() && lease.acquire(&app.db, app.clock.now_us()).await? {
         let mut db = app.db.read().acquire().await?;
-        let waiting = devices::unpublished(&mut db, limits::PUBLISH_BATCH).await?;
+        let signed_us = desired::signed_before_us(app, &mut db).await?;
+        let waiting = devices::unpublished(&mut db, signed_us, limits::PUBLISH_BATCH).await?;
         drop(db);
         let is_last = i64::try_from(waiting.len()).is_ok_and(|count| count < limits::PUBLISH_BATCH);
-        for (id, _) in waiting {
+        for id in waiting {
             // Ids were checked when they were written.
             let Ok(id) = DeviceId::new(&id) else { continue };
             if let Err(error) = desired::send(app, &id).await {

@@ -1,9 +1,13 @@
 //! What a device should do: the retained message.
+//!
+//! It is made anew, and signed, whenever it is sent: a signature is valid for a while (`trust.assignment_validity`).
+//! Its generation grows only with what it says.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dunlin_protocol::{Desired, DesiredSlot, List, Pair, limits as wire};
+use dunlin_protocol::{Desired, DesiredSlot, EncodeError, List, Pair, limits as wire};
+use sqlx::AnyConnection;
 
 use super::device::{DesiredModel, Device};
 use super::settings::Settings;
@@ -12,35 +16,41 @@ use crate::app::App;
 use crate::bus::{BusError, DeviceId, DownKind};
 use crate::clock::SECOND_US;
 use crate::db::{DbError, Tx};
+use crate::limits;
+use crate::trust::{SIGNATURE_BYTES, newest_root};
 
 /// The device's desired state as the message that it reads; `None` when there is no such device.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn desired(app: &App, device: &DeviceId) -> Result<Option<Bytes>, DbError> {
-    Ok(read(app, device).await?.map(|(_, message)| message))
+    let mut db = app.db.read().acquire().await?;
+    Ok(Contents::read(app, &mut db, device.as_str()).await?.map(|contents| contents.message(app)))
 }
 
-/// The generation of the device's desired state, and the message.
-async fn read(app: &App, id: &DeviceId) -> Result<Option<(i64, Bytes)>, DbError> {
-    let mut db = app.db.read().acquire().await?;
-    let Some(device) = store::devices::get(&mut db, id.as_str(), &super::reading(app)).await? else {
-        return Ok(None);
-    };
-    let Some(fleet) = store::fleets::get(&mut db, &device.fleet).await? else { return Ok(None) };
-    let settings = fleet.settings.with(&device.settings);
-    Ok(Some((device.generation, encode(&device, &settings, &app.endpoints().http_url))))
+/// When a signature must have been made so that the broker needs no new one: within half of its validity. Without
+/// signatures, or when they are valid for ever: whenever.
+pub(super) async fn signed_before_us(app: &App, db: &mut AnyConnection) -> Result<i64, DbError> {
+    let validity = app.config.trust_assignment_validity;
+    if validity.is_zero() || newest_root(db).await?.is_none() {
+        return Ok(i64::MIN);
+    }
+    Ok(app.clock.now_us().saturating_sub(limits::micros(validity / 2)))
 }
 
 /// Sends the device its desired state. The embedded endpoint reaches devices connected to this process; an external
 /// broker keeps the message.
 pub(super) async fn send(app: &App, id: &DeviceId) -> Result<(), SendError> {
     let Some(bus) = app.bus() else { return Ok(()) };
-    let Some((generation, message)) = read(app, id).await? else { return Ok(()) };
-    bus.send(id, DownKind::Desired, message).await?;
+    let now_us = app.clock.now_us();
+    let mut db = app.db.read().acquire().await.map_err(DbError::from)?;
+    let Some(contents) = Contents::read(app, &mut db, id.as_str()).await? else { return Ok(()) };
+    drop(db);
+    bus.send(id, DownKind::Desired, contents.message(app)).await?;
     if app.config.broker_url.is_some() {
         let mut db = app.db.write().acquire().await.map_err(DbError::from)?;
-        store::devices::mark_published(&mut db, id.as_str(), generation).await?;
+        let generation = contents.device.generation;
+        store::devices::mark_published(&mut db, id.as_str(), generation, now_us).await?;
     }
     Ok(())
 }
@@ -77,54 +87,108 @@ pub async fn assign(
     store::devices::renew_desired(tx, device.as_str(), now_us).await
 }
 
-/// The message. What is too long for the protocol is left out, and said in the log: the API accepts no such values.
-fn encode(device: &Device, settings: &Settings, public_url: &str) -> Bytes {
-    let urls: Vec<String> = device
-        .desired
-        .values()
-        .map(|model| {
-            format!("{public_url}/api/v1/models/{}/versions/{}/artifact", model.model, model.version)
-        })
-        .collect();
-    let pairs: Vec<Vec<Pair<'_>>> = device
-        .desired
-        .values()
-        .map(|model| model.settings.iter().map(|(key, value)| Pair { key, value }).collect())
-        .collect();
-    let slots: Vec<DesiredSlot<'_>> = device
-        .desired
-        .iter()
-        .zip(urls.iter().zip(&pairs))
-        .map(|((slot, model), (url, pairs))| DesiredSlot {
-            slot,
-            version: u32::try_from(model.version).unwrap_or(u32::MAX),
-            model: super::secret::from_hex(&model.digest).unwrap_or_default(),
-            size: u32::try_from(model.size).unwrap_or(u32::MAX),
-            url,
-            settings: List::from(pairs.as_slice()),
-            name: &model.model,
-            release: &[],
-        })
-        .collect();
-    let seconds = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    let mut desired = Desired {
-        generation: device.generation.unsigned_abs(),
-        issued_unix_s: (device.generation_us / SECOND_US).unsigned_abs(),
-        expires_unix_s: 0,
-        report_period_s: seconds(settings.report_period_s),
-        window_period_s: seconds(settings.window_period_s),
-        window_count: seconds(settings.window_count),
-        slots: List::from(slots.as_slice()),
-        device: &device.id,
-        root: 0,
-    };
-    let mut message = vec![0; wire::MAX_DOWN_MESSAGE];
-    let length = desired.encode(&mut message).or_else(|error| {
-        tracing::error!(device = device.id, %error, "the slots do not fit a message; they are left as they are");
-        desired.slots = List::default();
-        desired.encode(&mut message)
-    });
-    // Without slots a message of numbers always fits.
-    message.truncate(length.unwrap_or(0));
-    Bytes::from(message)
+/// Everything that stands in a device's desired state.
+pub(super) struct Contents {
+    device: Device,
+    settings: Settings,
+    /// The number of the newest root; 0 without one.
+    root: u32,
+    /// Signed releases by slot.
+    releases: BTreeMap<String, Vec<u8>>,
+}
+
+impl Contents {
+    /// Reads it; `None` when there is no such device.
+    pub(super) async fn read(app: &App, db: &mut AnyConnection, id: &str) -> Result<Option<Self>, DbError> {
+        let Some(device) = store::devices::get(db, id, &super::reading(app)).await? else { return Ok(None) };
+        let Some(fleet) = store::fleets::get(db, &device.fleet).await? else { return Ok(None) };
+        let settings = fleet.settings.with(&device.settings);
+        let root = newest_root(db).await?.map_or(0, |root| root.number);
+        let mut releases = BTreeMap::new();
+        for (slot, model) in device.desired.iter().filter(|(_, model)| !model.is_empty()) {
+            let version = crate::models::version(db, &model.model, model.version).await?;
+            releases
+                .extend(version.and_then(|version| version.release).map(|release| (slot.clone(), release)));
+        }
+        Ok(Some(Contents { device, settings, root, releases }))
+    }
+
+    /// The message, signed if there is a root. What is too long for the protocol is left out, and said in the log: the
+    /// API accepts no such values.
+    fn message(&self, app: &App) -> Bytes {
+        let slots = self.encode(app, true).or_else(|error| {
+            let id = &self.device.id;
+            tracing::error!(device = id, %error, "the slots do not fit a message; they are left as they are");
+            self.encode(app, false)
+        });
+        // Without slots a message of numbers always fits.
+        let message = slots.unwrap_or_default();
+        match app.trust.director() {
+            Ok(director) if self.root > 0 => director.sign(&message).into(),
+            _ => message.into(),
+        }
+    }
+
+    /// The message without its signature, for which there is room.
+    pub(super) fn encode(&self, app: &App, with_slots: bool) -> Result<Vec<u8>, EncodeError> {
+        let public_url = app.endpoints().http_url;
+        let listed: Vec<_> = self.device.desired.iter().filter(|_| with_slots).collect();
+        let urls: Vec<String> = listed.iter().map(|(_, model)| url(&public_url, model)).collect();
+        let pairs: Vec<Vec<Pair<'_>>> = listed
+            .iter()
+            .map(|(_, model)| model.settings.iter().map(|(key, value)| Pair { key, value }).collect())
+            .collect();
+        let slots: Vec<DesiredSlot<'_>> = listed
+            .iter()
+            .zip(urls.iter().zip(&pairs))
+            .map(|((slot, model), (url, pairs))| DesiredSlot {
+                slot,
+                version: u32::try_from(model.version).unwrap_or(u32::MAX),
+                // Zeros empty the slot.
+                model: super::secret::from_hex(&model.digest).unwrap_or_default(),
+                size: u32::try_from(model.size).unwrap_or(u32::MAX),
+                url,
+                settings: List::from(pairs.as_slice()),
+                name: &model.model,
+                release: self.releases.get(*slot).map_or(&[], Vec::as_slice),
+            })
+            .collect();
+        let seconds = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+        let (issued_unix_s, expires_unix_s) = self.valid_unix_s(app);
+        let desired = Desired {
+            generation: self.device.generation.unsigned_abs(),
+            issued_unix_s,
+            expires_unix_s,
+            report_period_s: seconds(self.settings.report_period_s),
+            window_period_s: seconds(self.settings.window_period_s),
+            window_count: seconds(self.settings.window_count),
+            slots: List::from(slots.as_slice()),
+            device: &self.device.id,
+            root: self.root,
+        };
+        let room = if self.root > 0 { SIGNATURE_BYTES } else { 0 };
+        let mut message = vec![0; wire::MAX_DOWN_MESSAGE - room];
+        let length = desired.encode(&mut message)?;
+        message.truncate(length);
+        Ok(message)
+    }
+
+    /// From when to when the message is valid, in seconds since 1970; 0: for ever.
+    fn valid_unix_s(&self, app: &App) -> (u64, u64) {
+        if self.root == 0 {
+            return ((self.device.generation_us / SECOND_US).unsigned_abs(), 0);
+        }
+        let now_unix_s = (app.clock.now_us() / SECOND_US).unsigned_abs();
+        match app.config.trust_assignment_validity.as_secs() {
+            0 => (now_unix_s, 0),
+            validity => (now_unix_s, now_unix_s.saturating_add(validity)),
+        }
+    }
+}
+
+fn url(public_url: &str, model: &DesiredModel) -> String {
+    if model.is_empty() {
+        return String::new();
+    }
+    format!("{public_url}/api/v1/models/{}/versions/{}/artifact", model.model, model.version)
 }

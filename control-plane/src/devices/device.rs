@@ -75,7 +75,7 @@ pub struct Slot {
     pub changed_us: i64,
 }
 
-/// What a slot should hold.
+/// What a slot should hold; nothing, if the model's name is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredModel {
     /// The model's name.
@@ -90,6 +90,24 @@ pub struct DesiredModel {
     pub settings: BTreeMap<String, String>,
 }
 
+impl DesiredModel {
+    /// Nothing: the slot should be empty.
+    pub fn nothing() -> Self {
+        DesiredModel {
+            model: String::new(),
+            version: 0,
+            digest: hex::encode([0; 32]),
+            size: 0,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the slot should be empty.
+    pub fn is_empty(&self) -> bool {
+        self.model.is_empty()
+    }
+}
+
 impl Device {
     /// What filters can know of it.
     pub fn facts(&self) -> Facts {
@@ -101,7 +119,7 @@ impl Device {
             };
             (slot.clone(), facts)
         });
-        let desired = self.desired.iter().map(|(slot, model)| {
+        let desired = self.desired.iter().filter(|(_, model)| !model.is_empty()).map(|(slot, model)| {
             let facts = SlotFacts {
                 status: String::new(),
                 digest: Some(model.digest.clone()),

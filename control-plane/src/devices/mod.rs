@@ -7,6 +7,9 @@
 //! - [`desired`] is the retained message that says what a device should do.
 
 mod api;
+mod assign;
+#[cfg(test)]
+mod assign_tests;
 mod authority;
 mod background;
 mod desired;
@@ -52,7 +55,7 @@ pub use login::{Gate, authenticate};
 pub(crate) use names::check_name;
 pub use settings::{OwnSettings, Settings};
 pub use state::{Applied, apply_state};
-pub(crate) use store::devices::name_model;
+pub(crate) use store::devices::{name_model, renew_all, renew_assigned};
 
 /// What this domain keeps in memory.
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use dunlin_protocol::limits::MAX_RELEASE;
+use dunlin_protocol::{Release, Signed};
 use object_store::ObjectStoreExt as _;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -11,8 +13,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::bytes::ArtifactBytes;
+use super::release::{self, ReleaseRefused};
 use super::store::{self, Model, Version};
-use super::view::{ArtifactView, BaselineView, ModelView, VersionView};
+use super::view::{ArtifactView, BaselineView, ModelView, ReleaseView, VersionView};
 use super::{ModelVersion, path, store_problem};
 use crate::access::{Action, Caller, Resource, Subject, audit, authorize};
 use crate::app::App;
@@ -20,6 +23,7 @@ use crate::db::Tx;
 use crate::devices::check_name;
 use crate::http::{ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged, octets};
 use crate::limits;
+use crate::trust::{KeySet, newest_root};
 
 /// The routes of this domain.
 pub fn router() -> OpenApiRouter<App> {
@@ -30,6 +34,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(get_version))
         .routes(routes!(get_artifact))
         .routes(routes!(get_baseline))
+        .routes(routes!(put_release, get_release))
 }
 
 /// A model to be made.
@@ -228,16 +233,18 @@ async fn upload(
         has_baseline: checked.has_baseline,
         created_us: app.clock.now_us(),
         created_by: caller.principal.id.clone(),
+        release: None,
     };
     let mut transaction = app.db.begin().await?;
     let tx = &mut transaction;
     let (version, is_new) = add_version(&app, tx, &caller, &version).await?;
+    let keys = release_keys(tx).await?;
     transaction.commit().await?;
     let found = ModelVersion { model: version.model.clone(), version: version.version };
     app.models.remember(&version.digest, &found);
     let location = format!("/api/v1/models/{name}/versions/{}", version.version);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::LOCATION, location)], Json(VersionView::from(version))).into_response())
+    Ok((status, [(header::LOCATION, location)], Json(VersionView::new(version, &keys))).into_response())
 }
 
 /// What an upload's check found.
@@ -317,17 +324,25 @@ async fn list_versions(
         return Err(no_model(&name));
     }
     let versions = store::versions(&mut db, &name, before, limit + 1).await?;
-    Ok(Json(Page::new(versions, limit, |version| version.version).map(VersionView::from)))
+    let keys = release_keys(&mut db).await?;
+    let page = Page::new(versions, limit, |version| version.version);
+    Ok(Json(page.map(|version| VersionView::new(version, &keys))))
+}
+
+/// The release keys that devices believe; none without a root.
+async fn release_keys(db: &mut sqlx::AnyConnection) -> Result<KeySet, Problem> {
+    Ok(newest_root(db).await?.map(|root| root.release_keys()).unwrap_or_default())
 }
 
 async fn find(app: &App, caller: &Caller, name: &str, number: &str) -> Result<Version, Problem> {
     authorize(caller, Action::Read, Resource::Model(name))?;
     let missing = || Problem::not_found("version", &format!("{name}/{number}"));
     let version: i64 = number.parse().map_err(|_| missing())?;
-    super::version(app, name, version).await?.ok_or_else(missing)
+    let mut db = app.db.read().acquire().await?;
+    store::version(&mut db, name, version).await?.ok_or_else(missing)
 }
 
-/// A version never changes: its digest is its tag.
+/// An artifact never changes: its digest is its tag.
 fn tagged(version: &Version, mut response: Response) -> Response {
     if let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", version.digest)) {
         response.headers_mut().insert(header::ETAG, value);
@@ -343,9 +358,10 @@ async fn get_version(
     State(app): State<App>,
     caller: Caller,
     Path((name, number)): Path<(String, String)>,
-) -> Result<Response, Problem> {
+) -> Result<Json<VersionView>, Problem> {
     let version = find(&app, &caller, &name, &number).await?;
-    Ok(tagged(&version.clone(), Json(VersionView::from(version)).into_response()))
+    let keys = release_keys(&mut *app.db.read().acquire().await?).await?;
+    Ok(Json(VersionView::new(version, &keys)))
 }
 
 /// Downloads a version's artifact.
@@ -392,4 +408,83 @@ async fn get_baseline(
     let artifact = bytes.parse().map_err(|error| Problem::internal(&error))?;
     let baseline = artifact.baseline().ok_or_else(missing)?;
     Ok(tagged(&version, Json(BaselineView::of(&baseline)).into_response()))
+}
+
+/// Uploads what a model's owners have signed about a version. Every signature must be valid and by a release key of the
+/// newest root. Signatures of a release that says the same are joined, so that several owners can sign one after another.
+#[utoipa::path(put, path = "/models/{name}/versions/{version}/release", operation_id = "put_release", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A signed release"),
+    responses((status = 200, body = ReleaseView)))]
+async fn put_release(
+    State(app): State<App>,
+    caller: Caller,
+    Path((name, number)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ReleaseView>, Problem> {
+    authorize(&caller, Action::PublishModels, Resource::Model(&name))?;
+    let message = octets(&headers, body, MAX_RELEASE as u64).await?;
+    let missing = || Problem::not_found("version", &format!("{name}/{number}"));
+    let number: i64 = number.parse().map_err(|_| missing())?;
+    let now_us = app.clock.now_us();
+    let mut transaction = app.db.begin().await?;
+    let tx = &mut transaction;
+    let view = async {
+        // Of two uploads at once the second one joins its signatures with the first one's.
+        if !store::lock(tx, &name).await? {
+            return Err(missing());
+        }
+        let version = store::version(tx, &name, number).await?.ok_or_else(missing)?;
+        let keys = release_keys(tx).await?;
+        let there = version.release.as_deref();
+        let merged = release::merge(&message, there, &version, &keys, now_us).map_err(refused)?;
+        let view = |message: &[u8]| {
+            ReleaseView::new(message, &keys).ok_or_else(|| Problem::internal(&"a release cannot be read"))
+        };
+        if there == Some(merged.as_slice()) {
+            return view(&merged);
+        }
+        let signed: Signed<'_, Release<'_>> =
+            Signed::decode(&merged).map_err(|error| Problem::internal(&error))?;
+        store::set_release(tx, &version, &merged, i64::from(signed.message.floor), now_us).await?;
+        if release::is_complete(&signed, &keys) {
+            // It goes along with the assignments.
+            crate::devices::renew_assigned(tx, &name, number, now_us).await?;
+        }
+        let to_json = |message| view(message).map(|view| serde_json::json!(view));
+        let (before, after) = (there.map(to_json).transpose()?, to_json(&merged)?);
+        let id = format!("{name}/{number}");
+        let subject = Subject::of_model("version", &id, &name);
+        audit(&app, tx, &caller, "model.release", subject, before, Some(after)).await?;
+        view(&merged)
+    }
+    .await?;
+    transaction.commit().await?;
+    Ok(Json(view))
+}
+
+fn refused(why: ReleaseRefused) -> Problem {
+    let detail = format!("the release is refused: {why}");
+    match why {
+        ReleaseRefused::NoRoot | ReleaseRefused::Older | ReleaseRefused::Incomplete { .. } => {
+            Problem::conflict(detail).field("body")
+        }
+        _ => Problem::unprocessable("body", detail),
+    }
+}
+
+/// Downloads what a model's owners have signed about a version.
+#[utoipa::path(get, path = "/models/{name}/versions/{version}/release", operation_id = "get_release", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
+async fn get_release(
+    State(app): State<App>,
+    caller: Caller,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let version = find(&app, &caller, &name, &number).await?;
+    let missing = || Problem::not_found("release of version", &format!("{name}/{number}"));
+    let message = version.release.ok_or_else(missing)?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], message).into_response())
 }

@@ -2,9 +2,10 @@
 
 mod api;
 mod bytes;
+mod release;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 use std::collections::HashMap;
@@ -90,9 +91,24 @@ pub async fn find_by_digest(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn version(app: &App, model: &str, version: i64) -> Result<Option<Version>, DbError> {
-    let mut db = app.db.read().acquire().await?;
-    store::version(&mut db, model, version).await
+pub async fn version(db: &mut AnyConnection, model: &str, version: i64) -> Result<Option<Version>, DbError> {
+    store::version(db, model, version).await
+}
+
+/// Why a device of this hardware class would not install the version, if there is a reason; without a root there is
+/// none, since devices then need no signatures.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn obstacle(
+    app: &App,
+    db: &mut AnyConnection,
+    version: &Version,
+    hardware: &str,
+) -> Result<Option<String>, DbError> {
+    let Some(root) = crate::trust::newest_root(db).await? else { return Ok(None) };
+    let above = store::withdrawing(db, &version.model, version.version).await?;
+    Ok(release::obstacle(version, &above, &root.release_keys(), hardware, app.clock.now_us()))
 }
 
 /// Reads an artifact and checks its digest.

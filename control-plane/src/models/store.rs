@@ -43,11 +43,14 @@ pub struct Version {
     pub created_us: i64,
     /// By whom.
     pub created_by: String,
+    /// What the model's owners signed about it, with the signatures.
+    pub release: Option<Vec<u8>>,
 }
 
 const MODEL: &str = "select name, description, next_version, revision, created_us, created_by from models";
-const VERSION: &str = "select model, version, digest, size, manifest_json, has_baseline, created_us, created_by \
-                       from model_versions";
+const VERSION: &str = "select v.model, v.version, v.digest, v.size, v.manifest_json, v.has_baseline, v.created_us, \
+                       v.created_by, r.message from model_versions v \
+                       left join model_releases r on r.model = v.model and r.version = v.version";
 
 fn model_from_row(row: &AnyRow) -> Result<Model, DbError> {
     Ok(Model {
@@ -70,6 +73,7 @@ fn version_from_row(row: &AnyRow) -> Result<Version, DbError> {
         has_baseline: row.try_get::<i64, _>("has_baseline")? != 0,
         created_us: row.try_get("created_us")?,
         created_by: row.try_get("created_by")?,
+        release: row.try_get("message")?,
     })
 }
 
@@ -170,7 +174,7 @@ pub(super) async fn version(
     model: &str,
     version: i64,
 ) -> Result<Option<Version>, DbError> {
-    let sql = format!("{VERSION} where model = $1 and version = $2");
+    let sql = format!("{VERSION} where v.model = $1 and v.version = $2");
     let row = sqlx::query(AssertSqlSafe(sql)).bind(model).bind(version).fetch_optional(db).await?;
     row.as_ref().map(version_from_row).transpose()
 }
@@ -182,7 +186,7 @@ pub(super) async fn versions(
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Version>, DbError> {
-    let sql = format!("{VERSION} where model = $1 and version < $2 order by version desc limit $3");
+    let sql = format!("{VERSION} where v.model = $1 and v.version < $2 order by v.version desc limit $3");
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(model)
         .bind(before.unwrap_or(i64::MAX))
@@ -207,4 +211,50 @@ pub(super) async fn give_back(db: &mut AnyConnection, name: &str) -> Result<(), 
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Locks the model until the end of the transaction; false when there is no such model.
+pub(super) async fn lock(db: &mut AnyConnection, name: &str) -> Result<bool, DbError> {
+    let done = sqlx::query("update models set next_version = next_version where name = $1")
+        .bind(name)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Writes a version's release; versions below `lowest` are withdrawn by it.
+pub(super) async fn set_release(
+    db: &mut AnyConnection,
+    version: &Version,
+    message: &[u8],
+    lowest: i64,
+    now_us: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "insert into model_releases (model, version, message, lowest, changed_us) values ($1, $2, $3, $4, $5) \
+         on conflict (model, version) do update set message = excluded.message, lowest = excluded.lowest, \
+         changed_us = excluded.changed_us",
+    )
+    .bind(version.model.clone())
+    .bind(version.version)
+    .bind(message.to_vec())
+    .bind(lowest)
+    .bind(now_us)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The releases of the model that withdraw the version, if enough keys have signed them.
+pub(super) async fn withdrawing(
+    db: &mut AnyConnection,
+    model: &str,
+    version: i64,
+) -> Result<Vec<Vec<u8>>, DbError> {
+    let rows = sqlx::query("select message from model_releases where model = $1 and lowest > $2")
+        .bind(model)
+        .bind(version)
+        .fetch_all(db)
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

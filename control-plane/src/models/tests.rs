@@ -1,7 +1,6 @@
 //! Models, through HTTP.
 
-use axum::body::Body;
-use axum::http::{Method, Request, header};
+use axum::http::Method;
 use dunlin_artifact::baseline::{Part, Source};
 use dunlin_artifact::writer::{Baseline, Bins, Contents, Feature, instruction};
 use dunlin_artifact::{DType, Kernel, Manifest, Place, Tensor, op};
@@ -10,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::access::{Role, Scope};
 use crate::testing::{Answer, TestApp};
+use crate::trust::owner::{NOW, NewRelease, NewRoot, key};
 
 /// A small artifact; another name gives another digest.
-fn artifact(name: &'static str, with_baseline: bool) -> Vec<u8> {
+pub(crate) fn artifact(name: &'static str, with_baseline: bool) -> Vec<u8> {
     let tensor = |shape: &[u32], place| Tensor::new(DType::I8, shape, place, 0.5, -3).expect("a tensor");
     let numeric = Bins::Numeric {
         edges: vec![0.0, 1.0],
@@ -68,15 +68,8 @@ fn artifact(name: &'static str, with_baseline: bool) -> Vec<u8> {
     .write()
 }
 
-async fn upload(test: &TestApp, model: &str, token: &str, bytes: Vec<u8>) -> Answer {
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("/api/v1/models/{model}/versions"))
-        .header(header::AUTHORIZATION, format!("Bearer {token}"))
-        .header(header::CONTENT_TYPE, "application/octet-stream")
-        .body(Body::from(bytes))
-        .expect("a request");
-    test.send(request).await
+pub(crate) async fn upload(test: &TestApp, model: &str, token: &str, bytes: Vec<u8>) -> Answer {
+    test.send_bytes(Method::POST, &format!("/api/v1/models/{model}/versions"), token, bytes).await
 }
 
 #[tokio::test]
@@ -208,4 +201,117 @@ async fn names_roles_scopes_and_tags() {
     let late = json!({ "description": "late" });
     test.request(Method::PATCH, path, Some(&test.admin), &[("if-match", &tag)], late).await.expect(412);
     assert_eq!(test.get(path).await.expect(200)["description"], "new");
+}
+
+/// The model `kws` with its first version.
+async fn kws(test: &TestApp) -> NewRelease {
+    test.post("/api/v1/models", json!({ "name": "kws" })).await.expect(201);
+    let version = upload(test, "kws", &test.admin, artifact("one", false)).await.expect(201);
+    assert_eq!(version["release"], Value::Null);
+    NewRelease::of("kws", &version)
+}
+
+#[tokio::test]
+async fn releases_are_signed_one_after_another() {
+    let test = TestApp::new().await;
+    let release = kws(&test).await;
+    test.get(&release.path()).await.expect(404);
+    release.upload(&test, &[10]).await.expect(409);
+    let root = NewRoot { release: (vec![10, 11, 12], 2), ..NewRoot::first(&test) };
+    root.upload(&test, &[1]).await.expect(201);
+
+    let release = NewRelease { floor: 1, hardware: vec!["pi", "mcu"], expires: NOW + 60, ..release };
+    let one = release.upload(&test, &[11]).await.expect(200);
+    let public = |numbers: &[u8]| {
+        let mut keys: Vec<_> = numbers.iter().map(|number| hex::encode(key(*number).public())).collect();
+        keys.sort();
+        keys
+    };
+    let expected = json!({
+        "signatures": 1, "threshold": 2, "complete": false, "keys": public(&[11]), "floor": 1,
+        "expires": "2026-01-01T00:01:00.000000Z", "hardware": ["pi", "mcu"],
+    });
+    assert_eq!(one, expected);
+    // The same signature again adds nothing; another owner's does, and both stay.
+    assert_eq!(release.upload(&test, &[11, 11]).await.expect(200), expected);
+    let two = release.upload(&test, &[10]).await.expect(200);
+    assert_eq!((&two["complete"], &two["keys"]), (&json!(true), &json!(public(&[10, 11]))));
+    assert_eq!(test.get("/api/v1/models/kws/versions/1").await.expect(200)["release"], two);
+    assert_eq!(test.get("/api/v1/models/kws/versions").await.expect(200)["items"][0]["release"], two);
+    let stored = test.get(&release.path()).await;
+    assert_eq!(stored.header("content-type"), Some("application/octet-stream"));
+    // What comes back can be uploaded again.
+    let again = test.send_bytes(Method::PUT, &release.path(), &test.admin, stored.body.to_vec()).await;
+    assert_eq!(again.expect(200), two);
+
+    // Another statement replaces it only when it is as good, and not older.
+    let newer = NewRelease { floor: 0, issued: NOW + 1, ..release.clone() };
+    let refused = newer.upload(&test, &[10]).await.expect(409);
+    assert!(refused["detail"].as_str().unwrap().contains("let 2 keys sign"), "{refused}");
+    assert_eq!(newer.upload(&test, &[10, 12]).await.expect(200)["floor"], 0);
+    let refused = release.upload(&test, &[10, 11]).await.expect(409);
+    assert!(refused["detail"].as_str().unwrap().contains("written later"), "{refused}");
+
+    // A revoked key counts no more, and its signature goes when another one comes.
+    let root = NewRoot { number: 2, release: (vec![11, 12], 2), ..root };
+    root.upload(&test, &[1]).await.expect(201);
+    let shown = test.get("/api/v1/models/kws/versions/1").await.expect(200);
+    assert_eq!((&shown["release"]["signatures"], &shown["release"]["complete"]), (&json!(1), &json!(false)));
+    assert_eq!(newer.upload(&test, &[11]).await.expect(200)["complete"], true);
+    let stored = test.get(&newer.path()).await.body;
+    let old = key(10).public();
+    assert!(!stored.windows(32).any(|bytes| bytes == old));
+    let audit = test.get("/api/v1/audit?kind=version").await.expect(200);
+    assert_eq!(audit["items"][0]["action"], "model.release");
+    assert_eq!(audit["items"][0]["after"]["complete"], true);
+}
+
+#[tokio::test]
+async fn releases_that_devices_would_refuse_are_refused() {
+    let test = TestApp::new().await;
+    let release = kws(&test).await;
+    NewRoot::first(&test).upload(&test, &[1]).await.expect(201);
+    let path = release.path();
+    let send = |bytes: Vec<u8>| test.send_bytes(Method::PUT, &path, &test.admin, bytes);
+    let wrong = |change: fn(&mut NewRelease)| {
+        let mut wrong = release.clone();
+        change(&mut wrong);
+        wrong.signed(&[10])
+    };
+    let mut tampered = release.signed(&[10]);
+    let last = tampered.len() - 1;
+    tampered[last] ^= 1;
+    for (bytes, why) in [
+        (wrong(|release| release.model = "other"), "its model is not that of the version"),
+        (wrong(|release| release.version = 2), "its version is not"),
+        (wrong(|release| release.digest[0] ^= 1), "its digest is not"),
+        (wrong(|release| release.size += 1), "its size is not"),
+        (wrong(|release| release.expires = NOW - 1), "it expired"),
+        (wrong(|release| release.floor = 2), "withdraws versions below 2"),
+        (release.signed(&[]), "nobody has signed it"),
+        (release.signed(&[11]), "is no release key of the newest root"),
+        (release.signed(&[1]), "is no release key of the newest root"),
+        (release.signed(&[10, 11]), "is no release key of the newest root"),
+        (tampered, "is wrong"),
+        (Vec::new(), "the release is refused"),
+        (release.signed(&[10])[..60].to_vec(), "the release is refused"),
+    ] {
+        let problem = send(bytes).await.expect(422);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with("the release is refused: ") && detail.contains(why), "{why}: {detail}");
+    }
+    send(vec![1; 1_537]).await.expect(413);
+    assert_eq!(test.get("/api/v1/models/kws/versions/1").await.expect(200)["release"], Value::Null);
+    let bytes = release.signed(&[10]);
+    let viewer = test.token(Role::Viewer, Scope::Everything).await;
+    let other = test.token(Role::Ci, Scope::Model("other".to_owned())).await;
+    for token in [&viewer, &other] {
+        test.send_bytes(Method::PUT, &path, token, bytes.clone()).await.expect(403);
+    }
+    for missing in ["kws/versions/2", "kws/versions/x", "none/versions/1"] {
+        let path = format!("/api/v1/models/{missing}/release");
+        test.send_bytes(Method::PUT, &path, &test.admin, bytes.clone()).await.expect(404);
+    }
+    let ci = test.token(Role::Ci, Scope::Model("kws".to_owned())).await;
+    test.send_bytes(Method::PUT, &path, &ci, bytes).await.expect(200);
 }

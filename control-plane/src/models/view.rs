@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use dunlin_artifact::baseline::{Bins, Part, Source};
 use dunlin_artifact::{Artifact, Baseline, Tensor};
+use dunlin_protocol::{Release, Signed};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::release;
 use super::store::{Model, Version};
+use crate::clock::SECOND_US;
 use crate::time::Timestamp;
+use crate::trust::KeySet;
 
 /// A model.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,15 +58,20 @@ pub(super) struct VersionView {
     has_baseline: bool,
     /// What the artifact says about itself.
     artifact: ArtifactView,
+    /// What the model's owners have signed about it; null: nothing.
+    #[schema(required)]
+    release: Option<ReleaseView>,
     /// When it was uploaded.
     created: Timestamp,
     /// The principal that uploaded it.
     created_by: String,
 }
 
-impl From<Version> for VersionView {
-    fn from(version: Version) -> Self {
+impl VersionView {
+    /// The version; `keys` are the newest root's release keys.
+    pub(super) fn new(version: Version, keys: &KeySet) -> Self {
         VersionView {
+            release: version.release.as_deref().and_then(|message| ReleaseView::new(message, keys)),
             model: version.model,
             version: version.version,
             digest: version.digest,
@@ -73,6 +82,46 @@ impl From<Version> for VersionView {
             created: Timestamp(version.created_us),
             created_by: version.created_by,
         }
+    }
+}
+
+/// What the owners of a model have signed about a version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReleaseView {
+    /// How many of the newest root's release keys have signed.
+    signatures: usize,
+    /// How many have to.
+    threshold: u8,
+    /// Whether enough have: only then can the version be assigned.
+    complete: bool,
+    /// The release keys that have signed, in hex.
+    keys: Vec<String>,
+    /// Versions of the model below this one are withdrawn.
+    floor: u32,
+    /// After which devices do not install it any more; null: never.
+    #[schema(required)]
+    expires: Option<Timestamp>,
+    /// The hardware classes it is for; empty: all.
+    hardware: Vec<String>,
+}
+
+impl ReleaseView {
+    /// What the message says; `None` when it was not written by this program.
+    pub(super) fn new(message: &[u8], keys: &KeySet) -> Option<Self> {
+        let signed: Signed<'_, Release<'_>> = Signed::decode(message).ok()?;
+        let expires = i64::try_from(signed.message.expires_unix_s).unwrap_or(i64::MAX);
+        let signed_by = signed.signatures.iter().filter(|signature| keys.keys.contains(&signature.key));
+        Some(ReleaseView {
+            signatures: release::signers(&signed, keys),
+            threshold: keys.threshold,
+            complete: release::is_complete(&signed, keys),
+            keys: signed_by.map(|signature| hex::encode(signature.key)).collect(),
+            floor: signed.message.floor,
+            expires: Some(expires)
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Timestamp(seconds.saturating_mul(SECOND_US))),
+            hardware: signed.message.hardware.iter().map(|class| class.0.to_owned()).collect(),
+        })
     }
 }
 

@@ -121,6 +121,8 @@ async fn add_root(
             let at_once = format!("another root {number} was added at the same time");
             if error.is_unique_violation() { Problem::conflict(at_once).field("body") } else { error.into() }
         })?;
+        // Each device is told of it with its next desired state.
+        crate::devices::renew_all(tx, now_us).await?;
         let shown = |root: &CurrentRoot| {
             let roles = root.read().map(|root| root.roles.iter().map(RoleView::from).collect::<Vec<_>>());
             serde_json::json!({ "number": root.number, "roles": roles.unwrap_or_default() })

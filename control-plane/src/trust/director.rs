@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use dunlin_protocol::{Desired, List, write_signed};
 use dunlin_trust::SigningKey;
 
 use super::key_file::{self, KeyFileError};
 use crate::db::DbError;
 use crate::files;
+
+/// Bytes that one signature adds to a message, at most: the list's length, the item's length, key, signature.
+pub(crate) const SIGNATURE_BYTES: usize = 2 + 2 + 32 + 64;
 
 /// The key with which the server signs what devices shall run.
 pub struct Director {
@@ -61,6 +65,16 @@ impl Director {
     /// The public key.
     pub fn public(&self) -> [u8; 32] {
         self.key.public()
+    }
+
+    /// Signs a desired state's bytes: the message with its signature.
+    pub(crate) fn sign(&self, desired: &[u8]) -> Vec<u8> {
+        let signatures = [self.key.sign::<Desired<'_>>(desired)];
+        let mut message = vec![0; desired.len() + SIGNATURE_BYTES];
+        // There is room for one signature.
+        let length = write_signed(desired, List::from(&signatures), &mut message).unwrap_or(0);
+        message.truncate(length);
+        message
     }
 }
 

@@ -20,9 +20,11 @@ use crate::app::App;
 use crate::http::Problem;
 
 pub use api::router;
+pub(crate) use director::SIGNATURE_BYTES;
 pub use director::{Director, DirectorError};
 pub use key_file::{KeyFileError, from_pem, to_pem};
 pub use roots::CurrentRoot;
+pub(crate) use roots::KeySet;
 pub use store::newest_root;
 
 /// What this domain keeps in memory.

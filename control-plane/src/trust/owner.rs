@@ -1,7 +1,7 @@
 //! An owner of models with keys, for tests: what they sign, and the way to upload it.
 
 use axum::http::Method;
-use dunlin_protocol::{PublicKey, Role, RoleKeys, Root, Signable, Signature, write_signed};
+use dunlin_protocol::{Name, PublicKey, Release, Role, RoleKeys, Root, Signable, Signature, write_signed};
 use dunlin_trust::SigningKey;
 
 use crate::testing::{Answer, START_US, TestApp};
@@ -85,4 +85,63 @@ pub(crate) fn sign<'a, T: Signable<'a>>(bytes: &[u8], signers: &[u8]) -> Vec<u8>
     let len = write_signed(bytes, signatures.as_slice().into(), &mut out).expect("written");
     out.truncate(len);
     out
+}
+
+/// What an owner says about a version.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRelease {
+    pub(crate) model: &'static str,
+    pub(crate) version: u32,
+    pub(crate) digest: [u8; 32],
+    pub(crate) size: u32,
+    pub(crate) issued: u64,
+    pub(crate) expires: u64,
+    pub(crate) floor: u32,
+    pub(crate) hardware: Vec<&'static str>,
+}
+
+impl NewRelease {
+    /// That a version is what the API shows.
+    pub(crate) fn of(model: &'static str, version: &serde_json::Value) -> Self {
+        let number = |name: &str| u32::try_from(version[name].as_u64().expect("a number")).expect("small");
+        let digest = hex::decode(version["digest"].as_str().expect("a digest")).expect("hex");
+        NewRelease {
+            model,
+            version: number("version"),
+            digest: digest.try_into().expect("32 bytes"),
+            size: number("size"),
+            issued: NOW,
+            expires: 0,
+            floor: 0,
+            hardware: Vec::new(),
+        }
+    }
+
+    /// The release, signed by these keys.
+    pub(crate) fn signed(&self, signers: &[u8]) -> Vec<u8> {
+        let hardware: Vec<_> = self.hardware.iter().copied().map(Name).collect();
+        let release = Release {
+            model: self.model,
+            version: self.version,
+            digest: self.digest,
+            size: self.size,
+            issued_unix_s: self.issued,
+            expires_unix_s: self.expires,
+            floor: self.floor,
+            hardware: hardware.as_slice().into(),
+        };
+        let mut bytes = vec![0; 4096];
+        let len = release.encode(&mut bytes).expect("encoded");
+        sign::<Release<'_>>(&bytes[..len], signers)
+    }
+
+    /// Where it is uploaded to.
+    pub(crate) fn path(&self) -> String {
+        format!("/api/v1/models/{}/versions/{}/release", self.model, self.version)
+    }
+
+    /// Uploads the release, signed by these keys.
+    pub(crate) async fn upload(&self, test: &TestApp, signers: &[u8]) -> Answer {
+        test.send_bytes(Method::PUT, &self.path(), &test.admin, self.signed(signers)).await
+    }
 }

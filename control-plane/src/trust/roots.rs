@@ -33,8 +33,13 @@ impl CurrentRoot {
     }
 
     /// The keys of a role.
-    pub(crate) fn keys(&self, role: Role) -> KeySet {
+    fn keys(&self, role: Role) -> KeySet {
         self.read().map_or_else(|_| KeySet::default(), |root| keys(&root, role))
+    }
+
+    /// The release keys.
+    pub(crate) fn release_keys(&self) -> KeySet {
+        self.keys(Role::Release)
     }
 
     /// Whether devices that have this root believe what this director signs.

@@ -10,8 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::super::assign;
 use super::super::background::tell;
-use super::super::device::Device;
+use super::super::device::{DesiredModel, Device};
 use super::super::enroll::{self, Endpoint, Given};
 use super::super::names::{check_key, check_name, check_value};
 use super::super::settings::OwnSettings;
@@ -19,7 +20,7 @@ use super::super::store::{certificates, devices as store, fleets, pairs};
 use super::super::{changed, reading};
 use super::enroll::{answer_credentials, device_id, read_csr};
 use super::filters;
-use super::view::{DeviceView, SettingsView, to_json};
+use super::view::{DeviceView, SettingsView, desired_json, to_json};
 use crate::access::{Action, Caller, Resource, Subject, audit, authorize};
 use crate::app::App;
 use crate::bus::DeviceId;
@@ -36,6 +37,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(unblock))
         .routes(routes!(new_credentials))
         .routes(routes!(get_settings, put_settings))
+        .routes(routes!(put_slot, delete_slot))
 }
 
 /// A device to be made by an operator, without an enrolment key.
@@ -539,4 +541,96 @@ async fn put_settings(
     transaction.commit().await?;
     changed(&app, &id).await;
     Ok(Tagged::new(ETag::revision(device.revision), view))
+}
+
+/// What a slot should hold.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AssignModel {
+    /// The model's name.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    model: String,
+    /// The model's version.
+    #[schema(minimum = 1)]
+    version: i64,
+    /// Settings of the model on this device.
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+}
+
+/// Says which version a slot of a device should hold. The device is told as soon as it is connected. Refused when the
+/// device would refuse it: without a release that enough keys have signed, or for other hardware.
+#[utoipa::path(put, path = "/devices/{id}/slots/{slot}", operation_id = "assign_model", tag = "devices",
+    params(("id" = String, Path, min_length = 1, max_length = 64), ("slot" = String, Path, min_length = 1, max_length = 32)),
+    request_body = AssignModel, responses((status = 200, body = DeviceView)))]
+async fn put_slot(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, slot)): Path<(String, String)>,
+    preconditions: Preconditions,
+    Json(body): Json<AssignModel>,
+) -> Result<Tagged<DeviceView>, Problem> {
+    authorize(&caller, Action::Read, Resource::Model(&body.model))?;
+    check_name("/model", &body.model)?;
+    assign::check_settings(&body.settings)?;
+    set_slot(&app, &caller, (&id, &slot), &preconditions, Some(body)).await
+}
+
+/// Says that a slot of a device should be empty.
+#[utoipa::path(delete, path = "/devices/{id}/slots/{slot}", operation_id = "unassign_model", tag = "devices",
+    params(("id" = String, Path, min_length = 1, max_length = 64), ("slot" = String, Path, min_length = 1, max_length = 32)),
+    responses((status = 200, body = DeviceView)))]
+async fn delete_slot(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, slot)): Path<(String, String)>,
+    preconditions: Preconditions,
+) -> Result<Tagged<DeviceView>, Problem> {
+    set_slot(&app, &caller, (&id, &slot), &preconditions, None).await
+}
+
+async fn set_slot(
+    app: &App,
+    caller: &Caller,
+    (id, slot): (&str, &str),
+    preconditions: &Preconditions,
+    body: Option<AssignModel>,
+) -> Result<Tagged<DeviceView>, Problem> {
+    assign::check_slot(slot)?;
+    let now_us = app.clock.now_us();
+    let mut transaction = app.db.begin().await?;
+    let tx = &mut transaction;
+    let device = async {
+        let before = find(app, tx, caller, Action::ManageDevices, id).await?;
+        let tag = ETag::revision(before.revision);
+        let model = match body {
+            Some(body) => {
+                preconditions.require(&tag)?;
+                let version = (body.model.as_str(), body.version);
+                assign::desired_model(app, tx, &before, version, body.settings).await?
+            }
+            None => {
+                preconditions.check(&tag)?;
+                DesiredModel::nothing()
+            }
+        };
+        if before.desired.get(slot) == Some(&model) {
+            return Ok(before);
+        }
+        lock(tx, &before, now_us).await?;
+        let device = DeviceId::new(id).map_err(|error| Problem::internal(&error))?;
+        let mut slots = before.desired.clone();
+        slots.insert(slot.to_owned(), model);
+        assign::write(app, tx, &device, &slots, now_us).await?;
+        let after = read_again(app, tx, id).await?;
+        let subject = Subject::of_fleet("device", id, &after.fleet);
+        let (old, new) = (desired_json(&before), desired_json(&after));
+        audit(app, tx, caller, "device.assign", subject, Some(old), Some(new)).await?;
+        Ok::<_, Problem>(after)
+    }
+    .await?;
+    transaction.commit().await?;
+    changed(app, id).await;
+    tell(app, &device.fleet, id, DeviceChange::State);
+    Ok(Tagged::new(ETag::revision(device.revision), device.into()))
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,6 +22,7 @@ use crate::bus::{Credential, DeviceId, LoginRefused};
 use crate::http::{ClientAddress, Json, Problem, RequestId};
 use crate::limits;
 use crate::time::Timestamp;
+use crate::trust::newest_root;
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -76,6 +79,9 @@ pub(super) struct Enrolled {
     ca: Option<String>,
     /// Where to reach MQTT.
     mqtt: Endpoint,
+    /// The newest root, in base64: which keys to believe from now on. Absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
 }
 
 /// Enrols a device. No access token is needed: the enrolment key is the permission.
@@ -134,7 +140,9 @@ async fn enrolled(app: &App, device: DeviceId, fleet: String, given: Given) -> R
         Given::Password(password) => (Some(password.reveal().to_owned()), None),
         Given::Certificate(issued) => (None, Some(issued)),
     };
+    let root = newest_root(&mut *app.db.read().acquire().await?).await?;
     Ok(Enrolled {
+        root: root.map(|root| STANDARD.encode(root.message)),
         device: device.as_str().to_owned(),
         fleet,
         password,

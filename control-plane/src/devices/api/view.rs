@@ -115,14 +115,18 @@ pub(super) struct DesiredView {
 pub(super) struct DesiredSlotView {
     /// The slot's name.
     pub(super) slot: String,
-    /// The model's name.
-    pub(super) model: String,
+    /// The model's name; null: the slot should be empty.
+    #[schema(required)]
+    pub(super) model: Option<String>,
     /// The model's version.
-    pub(super) version: i64,
+    #[schema(required)]
+    pub(super) version: Option<i64>,
     /// The artifact's digest in hex.
-    pub(super) digest: String,
+    #[schema(required)]
+    pub(super) digest: Option<String>,
     /// The artifact's length in bytes.
-    pub(super) size: i64,
+    #[schema(required)]
+    pub(super) size: Option<i64>,
     /// Settings of the model on this device.
     pub(super) settings: BTreeMap<String, String>,
 }
@@ -140,13 +144,16 @@ pub(super) struct SettingsView {
 
 impl From<Device> for DeviceView {
     fn from(device: Device) -> Self {
-        let desired_slots = device.desired.into_iter().map(|(slot, model)| DesiredSlotView {
-            slot,
-            model: model.model,
-            version: model.version,
-            digest: model.digest,
-            size: model.size,
-            settings: model.settings,
+        let desired_slots = device.desired.into_iter().map(|(slot, model)| {
+            let is_empty = model.is_empty();
+            DesiredSlotView {
+                slot,
+                model: (!is_empty).then_some(model.model),
+                version: (!is_empty).then_some(model.version),
+                digest: (!is_empty).then_some(model.digest),
+                size: (!is_empty).then_some(model.size),
+                settings: model.settings,
+            }
         });
         DeviceView {
             reported_hardware: device.reported_hardware.filter(|reported| *reported != device.hardware),
@@ -200,4 +207,15 @@ pub(super) fn to_json(device: &Device) -> serde_json::Value {
         "attributes": device.attributes, "settings": device.settings,
         "blocked": device.blocked_us.map(|us| serde_json::json!({ "since": Timestamp(us), "reason": device.blocked_reason })),
     })
+}
+
+/// What a device's slots should hold, for the audit log.
+pub(super) fn desired_json(device: &Device) -> serde_json::Value {
+    let slots = device.desired.iter().map(|(slot, model)| {
+        let holds = (!model.is_empty()).then(|| {
+            serde_json::json!({ "model": model.model, "version": model.version, "settings": model.settings })
+        });
+        (slot.clone(), holds.unwrap_or_default())
+    });
+    serde_json::json!({ "generation": device.generation, "slots": slots.collect::<serde_json::Map<_, _>>() })
 }

@@ -381,6 +381,36 @@ pub(crate) async fn renew_desired(db: &mut AnyConnection, id: &str, now_us: i64)
     Ok(())
 }
 
+/// Gives all devices a new desired state, since there is a new root.
+pub(crate) async fn renew_all(db: &mut AnyConnection, now_us: i64) -> Result<(), DbError> {
+    sqlx::query(
+        "update devices set generation = generation + 1, generation_us = $1, changed_us = $1, revision = revision + 1",
+    )
+    .bind(now_us)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives the devices that should run this version a new desired state, since its release has changed.
+pub(crate) async fn renew_assigned(
+    db: &mut AnyConnection,
+    model: &str,
+    version: i64,
+    now_us: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "update devices set generation = generation + 1, generation_us = $1, changed_us = $1, revision = revision + 1 \
+         where id in (select device from device_desired where model = $2 and version = $3)",
+    )
+    .bind(now_us)
+    .bind(model)
+    .bind(version)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Replaces what the slots should hold.
 pub(crate) async fn set_desired(
     db: &mut AnyConnection,
@@ -529,23 +559,37 @@ pub(crate) async fn name_model(
     Ok(())
 }
 
-/// Devices whose desired state the broker does not have yet, and its generation.
-pub(crate) async fn unpublished(db: &mut AnyConnection, limit: i64) -> Result<Vec<(String, i64)>, DbError> {
+/// Devices whose desired state the broker does not have yet, or has with a signature from before `signed_us`.
+pub(crate) async fn unpublished(
+    db: &mut AnyConnection,
+    signed_us: i64,
+    limit: i64,
+) -> Result<Vec<String>, DbError> {
     let rows = sqlx::query(
-        "select id, generation from devices where published_generation < generation order by id limit $1",
+        "select id from devices where published_generation < generation or published_us < $1 order by id limit $2",
     )
+    .bind(signed_us)
     .bind(limit)
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-pub(crate) async fn mark_published(db: &mut AnyConnection, id: &str, generation: i64) -> Result<(), DbError> {
-    sqlx::query("update devices set published_generation = $1 where id = $2 and published_generation < $1")
-        .bind(generation)
-        .bind(id)
-        .execute(db)
-        .await?;
+/// Writes down that the broker has this generation, signed at that time.
+pub(crate) async fn mark_published(
+    db: &mut AnyConnection,
+    id: &str,
+    generation: i64,
+    signed_us: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "update devices set published_generation = $1, published_us = $2 where id = $3 and published_generation <= $1",
+    )
+    .bind(generation)
+    .bind(signed_us)
+    .bind(id)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -298,7 +298,7 @@ async fn model_statistics(
     if model.contains('\0') {
         return Err(Problem::not_found("model version", &model));
     }
-    let found = crate::models::version(&app, &model, version).await?;
+    let found = crate::models::version(&mut *app.db.read().acquire().await?, &model, version).await?;
     let found = found.ok_or_else(|| Problem::not_found("model version", &format!("{model}:{version}")))?;
     let known = Some(ModelVersion { model, version });
     statistics(&app, &caller, found.digest, known, &time, &whose).await
