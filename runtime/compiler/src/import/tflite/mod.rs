@@ -10,6 +10,7 @@ mod stateful;
 mod variables;
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use dunlin_tflite_schema as schema;
@@ -99,6 +100,11 @@ impl<'a> Importer<'a> {
             return Err(fail(format!("its constant has {} bytes, its shape {bytes}", data.len())));
         }
         let quant = tensor.quantization().and_then(|q| read_quant(q, &shape));
+        let zero_points = quant.iter().flat_map(|quant| &quant.zero_points);
+        let range = zero_point_range(dtype);
+        if let Some(zero_point) = zero_points.copied().find(|zero_point| !range.contains(zero_point)) {
+            return Err(fail(format!("zero point {zero_point} is no {dtype:?}")));
+        }
         Ok(Value { name, dtype, shape, quant, data, was_unsigned: false })
     }
 
@@ -171,6 +177,16 @@ fn read_quant(quant: schema::QuantizationParameters<'_>, shape: &[usize]) -> Opt
     Some(Quant { scales, zero_points, axis })
 }
 
+/// A zero point stands for a real 0, so the tensor's own type must be able to hold it.
+fn zero_point_range(dtype: DType) -> RangeInclusive<i64> {
+    match dtype {
+        DType::I8 => i8::MIN.into()..=i8::MAX.into(),
+        DType::U8 => 0..=u8::MAX.into(),
+        DType::I16 => i16::MIN.into()..=i16::MAX.into(),
+        _ => i32::MIN.into()..=i32::MAX.into(),
+    }
+}
+
 /// The element type, if tensors of this type hold data that the compiler knows.
 fn element_type(tensor: schema::TensorType) -> Option<DType> {
     Some(match tensor {
@@ -190,4 +206,29 @@ fn element_type(tensor: schema::TensorType) -> Option<DType> {
 
 fn malformed(what: impl Into<String>) -> CompileError {
     CompileError::Malformed(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODEL: &[u8] = include_bytes!("../../../../../models/keyword_dscnn_int8.tflite");
+
+    #[test]
+    fn zero_points_fit_their_tensor() {
+        assert!(import(MODEL).is_ok());
+        let model = schema::root_as_model(MODEL).unwrap();
+        let input = model.subgraphs().unwrap().get(0).tensors().unwrap().get(0);
+        assert_eq!(input.type_(), schema::TensorType::INT8);
+        let zero_point = input.quantization().unwrap().zero_point().unwrap().bytes();
+        let at = zero_point.as_ptr().addr() - MODEL.as_ptr().addr();
+        for (wrong, is_said) in
+            [(i64::MIN, "zero point -9223372036854775808 is no I8"), (128, "128 is no I8")]
+        {
+            let mut bytes = MODEL.to_vec();
+            bytes[at..][..8].copy_from_slice(&wrong.to_le_bytes());
+            let error = import(&bytes).unwrap_err().to_string();
+            assert!(error.contains(is_said), "{error}");
+        }
+    }
 }
