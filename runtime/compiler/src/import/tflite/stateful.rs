@@ -10,6 +10,9 @@ use crate::graph::{DType, Op, SignalOp, State, StateId, ValueId};
 /// An operator with the operands that it computes with, or why it cannot be read.
 type Node = Result<(Op, Vec<Option<ValueId>>), String>;
 
+/// Most bytes of the states that variable tensors hold. Bounds what a small hostile file can make the compiler allocate.
+const MAX_STATE_BYTES: usize = 1 << 24;
+
 impl<'a> Importer<'a> {
     pub(super) fn lstm(&mut self, source: &Source<'a>) -> Node {
         let options = source.operator.builtin_options_as_unidirectional_sequence_lstmoptions();
@@ -55,6 +58,10 @@ impl<'a> Importer<'a> {
         let bytes = value.bytes();
         let zero_point =
             value.quant.as_ref().and_then(|quant| quant.zero_points.first()).copied().unwrap_or(0);
+        let others = self.graph.states.iter().filter_map(|state| state.initial.as_ref());
+        if others.map(|initial| initial.len()).sum::<usize>() + bytes > MAX_STATE_BYTES {
+            return Err(format!("the states are larger than {MAX_STATE_BYTES} bytes"));
+        }
         let fill = if value.dtype == DType::I8 { zero_point as u8 } else { 0 };
         let initial = Some(vec![fill; bytes].into());
         let (name, dtype, shape, quant) = (value.name, value.dtype, value.shape, value.quant);
