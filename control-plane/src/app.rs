@@ -67,7 +67,7 @@ pub struct Parts {
 impl App {
     /// An application of these parts, without a bus yet.
     pub fn new(config: Config, db: Db, clock: Arc<dyn Clock>, artifacts: Arc<dyn ObjectStore>) -> Self {
-        let ids = Ids::new(Arc::clone(&clock));
+        let (ids, metrics) = (Ids::new(Arc::clone(&clock)), Metrics::new());
         App(Arc::new(Parts {
             started_us: clock.now_us(),
             process: ids.next(),
@@ -80,11 +80,11 @@ impl App {
             endpoints: OnceLock::new(),
             artifacts,
             live: Live::new(),
-            metrics: Metrics::new(),
+            models: Models::new(&metrics),
+            metrics,
             shutdown: CancellationToken::new(),
             access: Access::default(),
             devices: Devices::new(),
-            models: Models::new(),
             trust: Trust::default(),
             telemetry: Telemetry::default(),
         }))

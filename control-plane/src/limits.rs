@@ -23,6 +23,9 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// HTTP connections of one process, idle ones included.
 pub const HTTP_CONNECTIONS: usize = 4_096;
+/// Bytes that wait in an HTTP connection to be read or written, at most: so much does a slow reader hold, and a request's
+/// head may be as long.
+pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
 /// Requests that are worked on at once in one process.
 pub const REQUESTS_IN_FLIGHT: usize = 512;
 /// Characters of a name that people give (fleet, token, model).
@@ -115,7 +118,17 @@ pub const MODEL_VERSIONS: i64 = 100_000;
 pub const UPLOADS: usize = 4;
 /// Digests whose model version is kept in memory.
 pub const MODEL_DIGESTS_CACHED: usize = 10_000;
-
+/// Artifacts that leave one process at once. Each takes the connection's [`HTTP_BUFFER_BYTES`] and a few pieces: 8 KiB
+/// each from a folder, as long as they come from S3.
+pub const DOWNLOADS: usize = 512;
+/// Artifacts that a device fetches at once.
+pub const DEVICE_DOWNLOADS: usize = 2;
+/// Requests per second of a device for artifacts, on average: each may be for a part of one.
+pub const DEVICE_DOWNLOADS_RATE: u32 = 5;
+/// The same, at once.
+pub const DEVICE_DOWNLOADS_BURST: u32 = 50;
+/// How long a download may rest because its reader takes nothing.
+pub const DOWNLOAD_STALL: Duration = Duration::from_secs(30);
 /// How far the clock of whoever writes a root may be ahead of the server's.
 pub const OWNERS_CLOCK: Duration = Duration::from_secs(3_600);
 

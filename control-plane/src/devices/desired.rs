@@ -17,6 +17,7 @@ use crate::bus::{BusError, DeviceId, DownKind};
 use crate::clock::SECOND_US;
 use crate::db::{DbError, Tx};
 use crate::limits;
+use crate::models::ARTIFACTS;
 use crate::trust::{SIGNATURE_BYTES, newest_root};
 
 /// The device's desired state as the message that it reads; `None` when there is no such device.
@@ -131,9 +132,10 @@ impl Contents {
 
     /// The message without its signature, for which there is room.
     pub(super) fn encode(&self, app: &App, with_slots: bool) -> Result<Vec<u8>, EncodeError> {
-        let public_url = app.endpoints().http_url;
+        let (issued_unix_s, expires_unix_s) = self.valid_unix_s(app);
         let listed: Vec<_> = self.device.desired.iter().filter(|_| with_slots).collect();
-        let urls: Vec<String> = listed.iter().map(|(_, model)| url(&public_url, model)).collect();
+        let urls: Vec<String> =
+            listed.iter().map(|(_, model)| url(app, &self.device.id, model, expires_unix_s)).collect();
         let pairs: Vec<Vec<Pair<'_>>> = listed
             .iter()
             .map(|(_, model)| model.settings.iter().map(|(key, value)| Pair { key, value }).collect())
@@ -154,7 +156,6 @@ impl Contents {
             })
             .collect();
         let seconds = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-        let (issued_unix_s, expires_unix_s) = self.valid_unix_s(app);
         let desired = Desired {
             generation: self.device.generation.unsigned_abs(),
             issued_unix_s,
@@ -186,9 +187,11 @@ impl Contents {
     }
 }
 
-fn url(public_url: &str, model: &DesiredModel) -> String {
-    if model.is_empty() {
-        return String::new();
-    }
-    format!("{public_url}/api/v1/models/{}/versions/{}/artifact", model.model, model.version)
+/// Where the device fetches an artifact; no other credential is needed, so that HTTP clients of devices stay simple.
+fn url(app: &App, device: &str, model: &DesiredModel, until_unix_s: u64) -> String {
+    // Before the director's key is read nothing is sent.
+    let (Ok(director), false) = (app.trust.director(), model.is_empty()) else { return String::new() };
+    let (url, digest) = (app.endpoints().http_url, &model.digest);
+    let ticket = director.ticket(digest, device, until_unix_s);
+    format!("{url}{ARTIFACTS}{digest}?device={device}&until={until_unix_s}&ticket={ticket}")
 }

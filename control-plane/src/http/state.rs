@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use tokio::sync::Semaphore;
 
+use super::problem::Problem;
 use super::rate_limit::RateLimit;
 use crate::config::Config;
 use crate::limits;
@@ -27,5 +28,13 @@ impl HttpState {
             tokens: RateLimit::new(config.http_token_rate, config.http_token_burst),
             addresses: RateLimit::new(config.http_address_rate, config.http_address_burst),
         }
+    }
+
+    /// Counts a request of somebody who did not prove who they are.
+    ///
+    /// # Errors
+    /// 429 when the address sends too many.
+    pub(crate) fn stranger(&self, address: IpAddr, now_us: i64) -> Result<(), Problem> {
+        self.addresses.take(address, now_us).map_err(Problem::too_many_requests)
     }
 }

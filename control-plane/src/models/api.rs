@@ -1,27 +1,31 @@
 //! Models over HTTP.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use dunlin_protocol::limits::MAX_RELEASE;
 use dunlin_protocol::{Release, Signed};
 use object_store::ObjectStoreExt as _;
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::bytes::ArtifactBytes;
+use super::delivery::deliver;
 use super::release::{self, ReleaseRefused};
 use super::store::{self, Model, Version};
 use super::view::{ArtifactView, BaselineView, ModelView, ReleaseView, VersionView};
 use super::{ModelVersion, path, store_problem};
 use crate::access::{Action, Caller, Resource, Subject, audit, authorize};
 use crate::app::App;
+use crate::clock::SECOND_US;
 use crate::db::Tx;
 use crate::devices::check_name;
-use crate::http::{ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged, octets};
+use crate::http::{
+    ClientAddress, ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged, octets,
+};
 use crate::limits;
 use crate::trust::{KeySet, newest_root};
 
@@ -33,6 +37,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(upload, list_versions))
         .routes(routes!(get_version))
         .routes(routes!(get_artifact))
+        .routes(routes!(fetch_artifact))
         .routes(routes!(get_baseline))
         .routes(routes!(put_release, get_release))
 }
@@ -364,10 +369,12 @@ async fn get_version(
     Ok(Json(VersionView::new(version, &keys)))
 }
 
-/// Downloads a version's artifact.
+/// Downloads a version's artifact, or a range of it.
 #[utoipa::path(get, path = "/models/{name}/versions/{version}/artifact", operation_id = "get_artifact", tag = "models",
     params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, content_type = "application/octet-stream", body = Vec<u8>, description = "A range"),
+        (status = 304, description = "The caller has it"), (status = 416, description = "The range begins behind its end")))]
 async fn get_artifact(
     State(app): State<App>,
     caller: Caller,
@@ -375,18 +382,61 @@ async fn get_artifact(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let version = find(&app, &caller, &name, &number).await?;
-    let tag = format!("\"{}\"", version.digest);
-    let has_it = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if has_it
-        .is_some_and(|tags| tags.split(',').any(|one| matches!(one.trim(), one if one == tag || one == "*")))
-    {
-        return Ok(tagged(&version, StatusCode::NOT_MODIFIED.into_response()));
-    }
-    let bytes = super::artifact(&app, &version.digest).await?;
+    let permit = app.models.downloads.begin()?;
+    let size = version.size.unsigned_abs();
+    let mut response = deliver(&app, &version.digest, size, &headers, permit).await?;
     let file = format!("attachment; filename=\"{name}-{}.dunlin\"", version.version);
-    let headers =
-        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, file)];
-    Ok(tagged(&version, (headers, bytes.as_slice().to_vec()).into_response()))
+    if let Ok(value) = HeaderValue::from_str(&file) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
+
+/// A device's permission to fetch an artifact.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct TicketQuery {
+    /// The device that it was given to.
+    #[param(max_length = 64)]
+    device: String,
+    /// Until when it is good, in seconds since 1970; 0: for ever.
+    #[param(minimum = 0)]
+    until: u64,
+    /// That the server gave it.
+    #[param(max_length = 64)]
+    ticket: String,
+}
+
+/// Downloads an artifact, or a range of it. No access token is needed: a device's desired state holds the address with a
+/// ticket in it.
+#[utoipa::path(get, path = "/artifacts/{digest}", operation_id = "fetch_artifact", tag = "models", security(()),
+    params(("digest" = String, Path, min_length = 64, max_length = 64, pattern = "^[0-9a-f]{64}$"), TicketQuery),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, content_type = "application/octet-stream", body = Vec<u8>, description = "A range"),
+        (status = 304, description = "The caller has it"), (status = 416, description = "The range begins behind its end")))]
+async fn fetch_artifact(
+    State(app): State<App>,
+    Extension(address): Extension<ClientAddress>,
+    Path(digest): Path<String>,
+    Query(query): Query<TicketQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let now_us = app.clock.now_us();
+    let TicketQuery { device, until, ticket } = query;
+    let is_good = app.trust.director()?.is_ticket(&ticket, &digest, &device, until);
+    let is_late = until != 0 && (now_us / SECOND_US).unsigned_abs() > until;
+    let entry = app.devices.directory.get(&device).filter(|entry| !entry.blocked);
+    if !is_good || is_late || entry.is_none() {
+        // Tickets cannot be guessed faster than an address may send requests.
+        app.http.stranger(address.0, now_us)?;
+        let detail = "the ticket is wrong or its time is over, or the device is unknown or blocked; the device's desired \
+                      state has a good one";
+        return Err(Problem::forbidden(detail));
+    }
+    let permit = app.models.downloads.begin_by(&device, now_us)?;
+    let size = store::size(&mut *app.db.read().acquire().await?, &digest).await?;
+    let size = size.ok_or_else(|| Problem::not_found("artifact", &digest))?.unsigned_abs();
+    deliver(&app, &digest, size, &headers, permit).await
 }
 
 /// Shows a version's baseline: the calibration data in the bins that devices count into. 404 when the artifact was

@@ -2,6 +2,11 @@
 
 mod api;
 mod bytes;
+mod delivery;
+#[cfg(test)]
+mod delivery_tests;
+mod downloads;
+mod metrics;
 mod release;
 mod store;
 #[cfg(test)]
@@ -18,12 +23,17 @@ use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::db::DbError;
-use crate::http::Problem;
+use crate::http::{Metrics, Problem};
 use crate::limits;
+use downloads::{Bounds, Downloads};
+use metrics::Handles;
 
 pub use api::router;
 pub use bytes::ArtifactBytes;
 pub use store::{Model, Version};
+
+/// Where devices fetch artifacts with tickets: a path begins with this.
+pub(crate) const ARTIFACTS: &str = "/api/v1/artifacts/";
 
 /// A model's version, as a digest names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +50,24 @@ pub struct Models {
     /// By digest in hex. A version never changes once it is there, so entries are never wrong.
     known: Mutex<HashMap<String, ModelVersion>>,
     uploads: Arc<Semaphore>,
+    downloads: Downloads,
 }
 
 impl Models {
     /// Nothing in memory yet.
-    pub fn new() -> Self {
-        Models { known: Mutex::default(), uploads: Arc::new(Semaphore::new(limits::UPLOADS)) }
+    pub fn new(metrics: &Metrics) -> Self {
+        let [http] = Handles::of(metrics, ["http"]);
+        let bounds = Bounds {
+            all: limits::DOWNLOADS,
+            device: limits::DEVICE_DOWNLOADS,
+            rate: limits::DEVICE_DOWNLOADS_RATE,
+            burst: limits::DEVICE_DOWNLOADS_BURST,
+        };
+        Models {
+            known: Mutex::default(),
+            uploads: Arc::new(Semaphore::new(limits::UPLOADS)),
+            downloads: Downloads::new(bounds, http),
+        }
     }
 
     fn known(&self, digest: &str) -> Option<ModelVersion> {
@@ -58,12 +80,6 @@ impl Models {
             known.clear();
         }
         known.insert(digest.to_owned(), found.clone());
-    }
-}
-
-impl Default for Models {
-    fn default() -> Self {
-        Models::new()
     }
 }
 

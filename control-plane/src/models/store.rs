@@ -204,6 +204,15 @@ pub(super) async fn by_digest(db: &mut AnyConnection, digest: &str) -> Result<Op
     row.map(|row| Ok(ModelVersion { model: row.try_get(0)?, version: row.try_get(1)? })).transpose()
 }
 
+/// The length of the artifact with this digest, if a version has it.
+pub(super) async fn size(db: &mut AnyConnection, digest: &str) -> Result<Option<i64>, DbError> {
+    let row = sqlx::query("select size from model_versions where digest = $1")
+        .bind(digest)
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}
+
 /// Gives back the number that [`next_version`] has just taken; the model's row is still locked.
 pub(super) async fn give_back(db: &mut AnyConnection, name: &str) -> Result<(), DbError> {
     sqlx::query("update models set next_version = next_version - 1 where name = $1")

@@ -243,7 +243,12 @@ fn spawn_http(
     let address = app.config.http_listen;
     let mut server =
         axum_server::from_tcp(listener).map_err(StartError::listen("http.listen", address))?.handle(handle);
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIMEOUT);
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEAD_TIMEOUT)
+        .max_buf_size(limits::HTTP_BUFFER_BYTES);
     let connections = Connections::new(limits::HTTP_CONNECTIONS);
     Ok(match certificate {
         Some(certificate) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dunlin_protocol::{Desired, List, write_signed};
 use dunlin_trust::SigningKey;
+use ring::hmac;
 
 use super::key_file::{self, KeyFileError};
 use crate::db::DbError;
@@ -15,6 +16,8 @@ pub(crate) const SIGNATURE_BYTES: usize = 2 + 2 + 32 + 64;
 /// The key with which the server signs what devices shall run.
 pub struct Director {
     key: SigningKey,
+    /// For tickets; derived, so that every process with the key accepts the others' tickets.
+    tickets: hmac::Key,
 }
 
 /// Why there is no director.
@@ -59,12 +62,26 @@ impl Director {
             }
             None => return Err(failed(std::io::ErrorKind::NotFound.into())),
         };
-        Ok(Director { key: SigningKey::from_secret(&secret) })
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"dunlin artifact tickets 1");
+        let tickets = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        Ok(Director { key: SigningKey::from_secret(&secret), tickets })
     }
 
     /// The public key.
     pub fn public(&self) -> [u8; 32] {
         self.key.public()
+    }
+
+    /// The ticket with which a device fetches an artifact until then, in seconds since 1970 (0: for ever): in hex.
+    pub(crate) fn ticket(&self, digest: &str, device: &str, until_unix_s: u64) -> String {
+        hex::encode(hmac::sign(&self.tickets, permission(digest, device, until_unix_s).as_bytes()))
+    }
+
+    /// Whether a ticket is one of [`Director::ticket`]; takes the same time for every wrong one.
+    pub(crate) fn is_ticket(&self, ticket: &str, digest: &str, device: &str, until_unix_s: u64) -> bool {
+        let permission = permission(digest, device, until_unix_s);
+        hex::decode(ticket)
+            .is_ok_and(|ticket| hmac::verify(&self.tickets, permission.as_bytes(), &ticket).is_ok())
     }
 
     /// Signs a desired state's bytes: the message with its signature.
@@ -76,6 +93,11 @@ impl Director {
         message.truncate(length);
         message
     }
+}
+
+/// What a ticket allows. Line feeds stand in none of the parts.
+fn permission(digest: &str, device: &str, until_unix_s: u64) -> String {
+    format!("{digest}\n{device}\n{until_unix_s}")
 }
 
 impl std::fmt::Debug for Director {

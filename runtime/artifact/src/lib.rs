@@ -19,6 +19,7 @@
 extern crate std;
 
 pub mod baseline;
+mod digest;
 mod dtype;
 mod error;
 mod golden;
@@ -33,6 +34,7 @@ mod tensor;
 pub mod writer;
 
 pub use baseline::{Baseline, monitored_counters, monitored_features};
+pub use digest::Digester;
 pub use dtype::DType;
 pub use error::FormatError;
 pub use golden::{Golden, GoldenInput, Pattern};

@@ -1,7 +1,7 @@
 //! The zero-copy reader.
 
 use crate::layout::{self, header, section};
-use crate::{Baseline, FormatError, Golden, Manifest, Place, Tensor, TensorId, golden, limits};
+use crate::{Baseline, Digester, FormatError, Golden, Manifest, Place, Tensor, TensorId, golden, limits};
 
 /// A validated artifact, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -366,14 +366,10 @@ pub(crate) const fn u16_in_section(bytes: &[u8], id: u16, at: usize) -> usize {
     0
 }
 
-/// SHA-256 of a file with its digest field set to zero.
 pub(crate) fn compute_digest(bytes: &[u8]) -> [u8; 32] {
-    use sha2::Digest as _;
-    let mut hash = sha2::Sha256::new();
-    hash.update(bytes.get(..header::DIGEST).unwrap_or(&[]));
-    hash.update([0; 32]);
-    hash.update(bytes.get(header::SIZE..).unwrap_or(&[]));
-    hash.finalize().into()
+    let mut digester = Digester::new();
+    digester.update(bytes);
+    digester.finish()
 }
 
 struct Program<'a> {

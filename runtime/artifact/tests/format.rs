@@ -3,8 +3,8 @@
 use dunlin_artifact::baseline::{self, Category, Part, Source};
 use dunlin_artifact::writer::{self, Baseline, Contents, Feature, instruction, with_baseline};
 use dunlin_artifact::{
-    Artifact, DType, FormatError, Golden, GoldenInput, Kernel, Manifest, Pattern, Place, Tensor, arena_len,
-    kernel_set, layout, limits, monitored_counters, monitored_features, op,
+    Artifact, DType, Digester, FormatError, Golden, GoldenInput, Kernel, Manifest, Pattern, Place, Tensor,
+    arena_len, kernel_set, layout, limits, monitored_counters, monitored_features, op,
 };
 use proptest::prelude::*;
 
@@ -93,6 +93,17 @@ fn sample_baseline() -> Baseline {
         ),
     ];
     Baseline { samples: 77, features }
+}
+
+#[test]
+fn the_digest_is_the_same_in_pieces_of_any_length() {
+    let file = Aligned::new(&sample());
+    let digest = Artifact::parse(file.bytes()).unwrap().digest();
+    for length in 1..=file.bytes().len() {
+        let mut digester = Digester::new();
+        file.bytes().chunks(length).for_each(|piece| digester.update(piece));
+        assert_eq!(digester.finish(), digest, "{length}");
+    }
 }
 
 #[test]
