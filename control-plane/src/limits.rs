@@ -129,6 +129,20 @@ pub const DEVICE_DOWNLOADS_RATE: u32 = 5;
 pub const DEVICE_DOWNLOADS_BURST: u32 = 50;
 /// How long a download may rest because its reader takes nothing.
 pub const DOWNLOAD_STALL: Duration = Duration::from_secs(30);
+/// Pieces of artifacts and roots that are read for devices without HTTP at once.
+pub const PIECES: usize = 64;
+/// Such pieces per second, on average.
+pub const PIECES_RATE: u32 = 1_000;
+/// The same, at once.
+pub const PIECES_BURST: u32 = 1_000;
+/// Such pieces that a device may wait for at once.
+pub const DEVICE_PIECES: usize = 4;
+/// Such pieces of a device per second, on average: 100 KiB.
+pub const DEVICE_PIECES_RATE: u32 = 25;
+/// The same, at once.
+pub const DEVICE_PIECES_BURST: u32 = 50;
+/// How long a device waits when its piece is missing or damaged in the object store.
+pub const PIECE_FAILED: Duration = Duration::from_secs(60);
 /// How far the clock of whoever writes a root may be ahead of the server's.
 pub const OWNERS_CLOCK: Duration = Duration::from_secs(3_600);
 

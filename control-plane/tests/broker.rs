@@ -140,6 +140,15 @@ async fn processes_share_the_messages_and_devices_get_theirs() {
     assert_eq!(device.message().await, ("committed".to_owned(), false));
     buses[1].send(&id, DownKind::Desired, Bytes::from_static(b"generation 7")).await.expect("sent");
     assert_eq!(device.message().await, ("generation 7".to_owned(), false));
+    device.client.publish("d/a/up/fetch", QoS::AtMostOnce, false, "piece").await.expect("the client runs");
+    let asked = tokio::select! {
+        asked = next(&buses[0]) => asked,
+        asked = next(&buses[1]) => asked,
+    };
+    assert_eq!((asked.device.as_str(), asked.kind, &*asked.payload), ("a", UpKind::Fetch, &b"piece"[..]));
+    asked.ack.done();
+    buses[0].send(&id, DownKind::Chunk, Bytes::from_static(b"its bytes")).await.expect("sent");
+    assert_eq!(device.message().await, ("its bytes".to_owned(), false));
     // Retained: there for who comes later.
     let mut later = Device::plain(&broker, "later").await;
     later.subscribe("a").await;

@@ -4,8 +4,8 @@
 
 use dunlin_monitor::{FeatureKind, Shape, Window};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, Envelope, Event, Label, Release, Report, ReportEncoder,
-    Root, SequenceWindow, Signed, State, Topic, Verdict, write_signed,
+    Ack, Certificate, CertificateRequest, Chunk, Desired, Envelope, Event, Fetch, Label, Release, Report,
+    ReportEncoder, Root, SequenceWindow, Signed, State, Topic, Verdict, write_signed,
 };
 use dunlin_trust::{Time, Trust, Verifier};
 
@@ -61,6 +61,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     read_write_read!(Desired, bytes);
     read_write_read!(CertificateRequest, bytes);
     read_write_read!(Certificate, bytes);
+    read_write_read!(Fetch, bytes);
+    read_write_read!(Chunk, bytes);
     signed!(Root, bytes);
     signed!(Release, bytes);
     signed!(Desired, bytes);

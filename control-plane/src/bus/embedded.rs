@@ -120,9 +120,9 @@ fn message(device: &DeviceId, kind: DownKind, payload: Bytes) -> Message {
 }
 
 /// An [`DownKind::Ack`] repeats all that the one before said, and a device that misses one sends again and gets
-/// another: it is sent with QoS 0.
+/// another; a piece that is lost is asked for again: they are sent with QoS 0.
 pub(super) fn at_least_once(kind: DownKind) -> bool {
-    kind != DownKind::Ack
+    !matches!(kind, DownKind::Ack | DownKind::Chunk)
 }
 
 #[async_trait]

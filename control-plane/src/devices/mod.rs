@@ -4,7 +4,8 @@
 //! - a *claim* (enrolment key of a fleet) is exchanged for an identity by `enroll`; [`Authority`] signs certificates;
 //! - [`authenticate`] decides who may connect, for the embedded endpoint ([`Gate`]) and for external brokers (hooks);
 //! - [`apply_state`] and [`write_seen`] take what devices report, in the transaction of the ingest;
-//! - [`desired`] is the retained message that says what a device should do.
+//! - [`desired`] is the retained message that says what a device should do; [`fetch`] answers devices that fetch what it
+//!   names over MQTT.
 
 mod api;
 mod assign;
@@ -16,6 +17,9 @@ mod desired;
 mod device;
 mod directory;
 mod enroll;
+mod fetch;
+#[cfg(test)]
+mod fetch_tests;
 pub mod filter;
 mod hooks;
 mod login;
@@ -48,6 +52,7 @@ pub use desired::{announce, assign, desired};
 pub use device::{DesiredModel, Device, Slot};
 pub use directory::{Cohort, Directory, Entry};
 pub use enroll::{RenewError, renew};
+pub use fetch::{FetchError, fetch};
 pub use filter::{Filter, FilterError};
 pub(crate) use hooks::PREFIX as HOOKS;
 pub use hooks::router as hooks_router;

@@ -10,12 +10,10 @@ use bytes::Bytes;
 use dunlin_artifact::Digester;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use object_store::{GetOptions, GetRange};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{path, store_problem};
 use crate::app::App;
 use crate::http::Problem;
 use crate::limits;
@@ -61,17 +59,8 @@ pub(super) async fn deliver<G: Send + 'static>(
     };
     let is_all = to - from == size;
     // Asking for all without a range, a shorter object is found to be damaged; with one, the store fails.
-    let range = (!is_all).then_some(GetRange::Bounded(from..to));
-    let options = GetOptions::new().with_range(range);
-    let object = app
-        .artifacts
-        .get_opts(&path(digest), options)
-        .await
-        .map_err(|error| store_problem(digest, &error))?;
-    if object.meta.size != size || object.range != (from..to) {
-        let damaged = format!("the artifact {digest} is damaged in the object store; upload it again");
-        return Err(Problem::internal(&damaged));
-    }
+    let range = (!is_all).then_some(from..to);
+    let object = super::open(app, digest, size, range).await?;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
     let (sender, receiver) = mpsc::channel(1);

@@ -13,7 +13,7 @@ use crate::testing::{Answer, TestApp};
 use crate::trust::owner::{NOW, NewRelease, NewRoot};
 
 /// An installation whose device `d` should run version 1 of `kws`, signed; and the path that the device is told.
-async fn assigned(settings: &[(&str, &str)]) -> (TestApp, String) {
+pub(crate) async fn assigned(settings: &[(&str, &str)]) -> (TestApp, String) {
     let test = TestApp::with_settings(settings).await;
     test.post("/api/v1/fleets", json!({ "id": "a" })).await.expect(201);
     for id in ["d", "e"] {

@@ -34,7 +34,7 @@ pub(super) struct Downloads {
 
 /// The right to one download; ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     _one_of_all: OwnedSemaphorePermit,
     _one_of_device: Option<DevicePermit>,
 }
@@ -92,7 +92,8 @@ impl Downloads {
         permit.map_err(|_| self.refuse(Problem::unavailable("too many artifacts are being downloaded")))
     }
 
-    fn refuse(&self, problem: Problem) -> Problem {
+    /// Counts a refusal.
+    pub(super) fn refuse(&self, problem: Problem) -> Problem {
         self.metrics.waits.inc();
         problem
     }

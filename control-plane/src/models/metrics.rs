@@ -16,7 +16,7 @@ struct Transport {
 /// Handles to the metrics of one way to leave.
 #[derive(Debug)]
 pub(super) struct Handles {
-    /// Bytes of artifacts that readers took.
+    /// Bytes of artifacts that were sent.
     pub(super) sent: Counter,
     /// Requests whose sender was told to wait.
     pub(super) waits: Counter,

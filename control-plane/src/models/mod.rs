@@ -4,9 +4,10 @@ mod api;
 mod bytes;
 mod delivery;
 #[cfg(test)]
-mod delivery_tests;
+pub(crate) mod delivery_tests;
 mod downloads;
 mod metrics;
+mod piece;
 mod release;
 mod store;
 #[cfg(test)]
@@ -14,22 +15,24 @@ pub(crate) mod tests;
 mod view;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult, ObjectStoreExt as _};
 use sqlx::AnyConnection;
 use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::db::DbError;
-use crate::http::{Metrics, Problem};
+use crate::http::{Metrics, Problem, RateLimit};
 use crate::limits;
-use downloads::{Bounds, Downloads};
+use downloads::{Bounds, Downloads, Permit};
 use metrics::Handles;
 
 pub use api::router;
 pub use bytes::ArtifactBytes;
+pub(crate) use piece::piece;
 pub use store::{Model, Version};
 
 /// Where devices fetch artifacts with tickets: a path begins with this.
@@ -51,23 +54,45 @@ pub struct Models {
     known: Mutex<HashMap<String, ModelVersion>>,
     uploads: Arc<Semaphore>,
     downloads: Downloads,
+    pieces: Downloads,
+    pieces_rate: RateLimit<()>,
 }
 
 impl Models {
     /// Nothing in memory yet.
     pub fn new(metrics: &Metrics) -> Self {
-        let [http] = Handles::of(metrics, ["http"]);
-        let bounds = Bounds {
+        let [http, mqtt] = Handles::of(metrics, ["http", "mqtt"]);
+        let downloads = Bounds {
             all: limits::DOWNLOADS,
             device: limits::DEVICE_DOWNLOADS,
             rate: limits::DEVICE_DOWNLOADS_RATE,
             burst: limits::DEVICE_DOWNLOADS_BURST,
         };
+        let pieces = Bounds {
+            all: limits::PIECES,
+            device: limits::DEVICE_PIECES,
+            rate: limits::DEVICE_PIECES_RATE,
+            burst: limits::DEVICE_PIECES_BURST,
+        };
         Models {
             known: Mutex::default(),
             uploads: Arc::new(Semaphore::new(limits::UPLOADS)),
-            downloads: Downloads::new(bounds, http),
+            downloads: Downloads::new(downloads, http),
+            pieces: Downloads::new(pieces, mqtt),
+            pieces_rate: RateLimit::new(limits::PIECES_RATE, limits::PIECES_BURST),
         }
+    }
+
+    /// The right to read a piece of an artifact or a root for a device that asks over MQTT.
+    ///
+    /// # Errors
+    /// 429 or 503, with the time to wait.
+    pub(crate) fn begin_piece(&self, device: &str, now_us: i64) -> Result<Permit, Problem> {
+        let permit = self.pieces.begin_by(device, now_us)?;
+        // Last: who is refused for their own sake takes nothing from the others.
+        let refused = |seconds| self.pieces.refuse(Problem::too_many_requests(seconds));
+        self.pieces_rate.take((), now_us).map_err(refused)?;
+        Ok(permit)
     }
 
     fn known(&self, digest: &str) -> Option<ModelVersion> {
@@ -141,7 +166,27 @@ pub async fn artifact(app: &App, digest: &str) -> Result<ArtifactBytes, Problem>
     if is_whole {
         return Ok(bytes);
     }
-    Err(Problem::internal(&format!("the artifact {digest} is damaged in the object store; upload it again")))
+    Err(damaged(digest))
+}
+
+/// Opens an artifact of this size, or a range of it, in the object store. Without a range a longer or shorter object is
+/// noticed, with one within the size too.
+async fn open(app: &App, digest: &str, size: u64, range: Option<Range<u64>>) -> Result<GetResult, Problem> {
+    let wanted = range.clone().unwrap_or(0..size);
+    let options = GetOptions::new().with_range(range.map(GetRange::Bounded));
+    let object = app
+        .artifacts
+        .get_opts(&path(digest), options)
+        .await
+        .map_err(|error| store_problem(digest, &error))?;
+    match object.meta.size == size && object.range == wanted {
+        true => Ok(object),
+        false => Err(damaged(digest)),
+    }
+}
+
+fn damaged(digest: &str) -> Problem {
+    Problem::internal(&format!("the artifact {digest} is damaged in the object store; upload it again"))
 }
 
 /// Where an artifact is in the object store.

@@ -83,4 +83,21 @@ impl Devices for Registered {
             }
         });
     }
+
+    fn fetch(self: Arc<Self>, device: DeviceId, request: Bytes, ack: AckToken) {
+        // At once: a device asks again for what is lost, and other messages' acknowledgements may have to come after.
+        ack.done();
+        tokio::spawn(async move {
+            match devices::fetch(&self.0, &device, &request).await {
+                Ok(answer) => {
+                    if let Some(bus) = self.0.bus()
+                        && let Err(error) = bus.send(&device, DownKind::Chunk, answer).await
+                    {
+                        tracing::debug!(%device, %error, "a piece was not sent; the device asks again");
+                    }
+                }
+                Err(error) => tracing::debug!(%device, %error, "a request for a piece is not answered"),
+            }
+        });
+    }
 }

@@ -33,4 +33,7 @@ pub(crate) trait Devices: Send + Sync {
     /// Answers a request for a certificate, which comes the same way as telemetry. Must not wait; completes `ack` when
     /// the request need not come again.
     fn renew(self: Arc<Self>, device: DeviceId, request: Bytes, ack: AckToken);
+
+    /// Answers a request for a piece of an artifact or a root, which comes the same way. Must not wait.
+    fn fetch(self: Arc<Self>, device: DeviceId, request: Bytes, ack: AckToken);
 }

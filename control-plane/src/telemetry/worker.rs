@@ -106,9 +106,17 @@ impl Worker {
         let mut received = Vec::with_capacity(batch.len());
         let mut tokens = Vec::with_capacity(batch.len());
         for Inbound { device, kind, payload, ack } in batch {
-            if kind == UpKind::Csr {
-                Arc::clone(&self.parts.devices).renew(device, payload, ack);
-                continue;
+            let devices = || Arc::clone(&self.parts.devices);
+            match kind {
+                UpKind::Csr => {
+                    devices().renew(device, payload, ack);
+                    continue;
+                }
+                UpKind::Fetch => {
+                    devices().fetch(device, payload, ack);
+                    continue;
+                }
+                UpKind::Report | UpKind::State | UpKind::Event | UpKind::Label => {}
             }
             let cohort = self.parts.devices.cohort(&device);
             received.push(Received { device, kind, payload, cohort, refused: false });

@@ -26,6 +26,7 @@ pub use key_file::{KeyFileError, from_pem, to_pem};
 pub use roots::CurrentRoot;
 pub(crate) use roots::KeySet;
 pub use store::newest_root;
+pub(crate) use store::root;
 
 /// What this domain keeps in memory.
 #[derive(Debug, Default)]

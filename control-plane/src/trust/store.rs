@@ -21,7 +21,7 @@ pub async fn newest_root(db: &mut AnyConnection) -> Result<Option<CurrentRoot>, 
 }
 
 /// The root with this number.
-pub(super) async fn root(db: &mut AnyConnection, number: u32) -> Result<Option<Vec<u8>>, DbError> {
+pub(crate) async fn root(db: &mut AnyConnection, number: u32) -> Result<Option<Vec<u8>>, DbError> {
     let row = sqlx::query("select message from trust_roots where number = $1")
         .bind(i64::from(number))
         .fetch_optional(db)

@@ -179,6 +179,6 @@ fn decode(topic: &str, message: &[u8]) -> Received {
             Err(_) => Received::Nothing,
         },
         // This device logs in with a password; a TLS stack brings its own certificate.
-        Some(DownKind::Cert) | None => Received::Nothing,
+        Some(DownKind::Cert | DownKind::Chunk) | None => Received::Nothing,
     }
 }

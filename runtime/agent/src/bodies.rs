@@ -76,7 +76,7 @@ pub(crate) fn merge(
     match kind {
         UpKind::Report => merge_reports(budget, older, younger),
         UpKind::Label => merge_labels(budget, older, younger),
-        UpKind::State | UpKind::Event | UpKind::Csr => None,
+        UpKind::State | UpKind::Event | UpKind::Csr | UpKind::Fetch => None,
     }
 }
 

@@ -261,6 +261,8 @@ impl<T: Transport> Runner<T> {
             },
             Some(DownKind::Desired) => self.desired(payload),
             Some(DownKind::Cert) => self.certificate(payload),
+            // It fetches over HTTP.
+            Some(DownKind::Chunk) => {}
             None => tracing::debug!(topic, "a message that this version does not know"),
         }
     }

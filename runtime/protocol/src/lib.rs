@@ -7,9 +7,11 @@
 //! | `d/{id}/up/event` | device | [`Envelope`] + [`Event`]: something happened |
 //! | `d/{id}/up/label` | device | [`Envelope`] + [`Label`]: what would have been right |
 //! | `d/{id}/up/csr` | device | [`CertificateRequest`] |
+//! | `d/{id}/up/fetch` | device | [`Fetch`]: asks for a piece of an artifact or a root |
 //! | `d/{id}/down/desired` | control plane, retained | [`Desired`]: what the device should run |
 //! | `d/{id}/down/ack` | control plane | [`Ack`]: what is committed |
 //! | `d/{id}/down/cert` | control plane | [`Certificate`] |
+//! | `d/{id}/down/chunk` | control plane | [`Chunk`]: the piece |
 //!
 //! Everything is read in place and written into the caller's buffer: no allocation, no panic, no `unsafe`. The byte
 //! layout stands in `PROTOCOL.md` beside this crate, every limit in [`limits`].
@@ -61,6 +63,7 @@ mod desired;
 mod envelope;
 mod error;
 mod event;
+mod fetch;
 mod label;
 pub mod limits;
 mod list;
@@ -76,6 +79,7 @@ pub use desired::{Desired, DesiredSlot};
 pub use envelope::Envelope;
 pub use error::{DecodeError, EncodeError};
 pub use event::{Event, EventKind};
+pub use fetch::{Chunk, Fetch, Object};
 pub use label::{Label, LabelCount};
 pub use list::{Item, List, Pair};
 pub use report::{

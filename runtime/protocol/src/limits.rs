@@ -60,6 +60,8 @@ pub const MAX_ROOT: usize = 2048;
 pub const MAX_RELEASE: usize = 1536;
 /// Most hardware classes of a release.
 pub const MAX_HARDWARE: usize = 8;
+/// Most bytes of one chunk of an artifact or a root.
+pub const MAX_CHUNK: usize = 4096;
 
 /// Most sections in one report.
 pub const MAX_SECTIONS: usize = 256;

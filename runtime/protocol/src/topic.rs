@@ -27,14 +27,15 @@ pub enum UpKind {
     Event,
     /// [`crate::Label`]: what would have been right.
     Label,
-    /// [`crate::CertificateRequest`]: asks for a new certificate. The only message up without an
-    /// [`crate::Envelope`].
+    /// [`crate::CertificateRequest`]: asks for a new certificate. Without an [`crate::Envelope`].
     Csr,
+    /// [`crate::Fetch`]: asks for a piece of an artifact or a root. Without an [`crate::Envelope`].
+    Fetch,
 }
 
 impl UpKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Report, Self::State, Self::Event, Self::Label, Self::Csr];
+    pub const ALL: [Self; 6] = [Self::Report, Self::State, Self::Event, Self::Label, Self::Csr, Self::Fetch];
 
     /// The last level of the topic.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +45,7 @@ impl UpKind {
             Self::Event => "event",
             Self::Label => "label",
             Self::Csr => "csr",
+            Self::Fetch => "fetch",
         }
     }
 
@@ -54,7 +56,7 @@ impl UpKind {
 
     /// Whether messages of this kind begin with an [`crate::Envelope`] and take part in the sequence.
     pub const fn has_envelope(self) -> bool {
-        !matches!(self, Self::Csr)
+        !matches!(self, Self::Csr | Self::Fetch)
     }
 }
 
@@ -67,11 +69,13 @@ pub enum DownKind {
     Ack,
     /// [`crate::Certificate`]: the answer to a [`crate::CertificateRequest`].
     Cert,
+    /// [`crate::Chunk`]: the answer to a [`crate::Fetch`].
+    Chunk,
 }
 
 impl DownKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Desired, Self::Ack, Self::Cert];
+    pub const ALL: [Self; 4] = [Self::Desired, Self::Ack, Self::Cert, Self::Chunk];
 
     /// The last level of the topic.
     pub const fn as_str(self) -> &'static str {
@@ -79,6 +83,7 @@ impl DownKind {
             Self::Desired => "desired",
             Self::Ack => "ack",
             Self::Cert => "cert",
+            Self::Chunk => "chunk",
         }
     }
 

@@ -163,6 +163,8 @@ fn a_known_field_that_is_cut_off_is_named() {
                 "desired" => Signed::<Desired<'_>>::decode(bytes).map(drop),
                 "root" => Signed::<Root<'_>>::decode(bytes).map(drop),
                 "release" => Signed::<Release<'_>>::decode(bytes).map(drop),
+                "fetch" => dunlin_protocol::Fetch::decode(bytes).map(drop),
+                "chunk" => dunlin_protocol::Chunk::decode(bytes).map(drop),
                 "csr" => dunlin_protocol::CertificateRequest::decode(bytes).map(drop),
                 "cert" => dunlin_protocol::Certificate::decode(bytes).map(drop),
                 "state" => Envelope::decode(bytes).and_then(|(_, body)| State::decode(body).map(drop)),

@@ -2,9 +2,10 @@
 
 use dunlin_protocol::limits::{MAX_ENVELOPE, MAX_SEQUENCE, MAX_TOPIC};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, DecodeError, Desired, DesiredSlot, DeviceId, DownKind, EncodeError,
-    Envelope, Event, EventKind, Label, LabelCount, List, Name, Pair, PublicKey, Release, Role, RoleKeys,
-    Root, Signature, Signed, SlotState, SlotStatus, State, Topic, UP_FILTER, UpKind, write_signed,
+    Ack, Certificate, CertificateRequest, Chunk, DecodeError, Desired, DesiredSlot, DeviceId, DownKind,
+    EncodeError, Envelope, Event, EventKind, Fetch, Label, LabelCount, List, Name, Object, Pair, PublicKey,
+    Release, Role, RoleKeys, Root, Signature, Signed, SlotState, SlotStatus, State, Topic, UP_FILTER, UpKind,
+    write_signed,
 };
 use proptest::prelude::*;
 
@@ -186,6 +187,24 @@ fn certificates() {
     let bytes = encode!(certificate);
     assert_eq!(Certificate::decode(&bytes).unwrap(), certificate);
     assert_truncation_is_refused!(Certificate, bytes);
+}
+
+#[test]
+fn fetching() {
+    for object in [Object::Artifact([7; 32]), Object::Root(300)] {
+        let fetch = Fetch { object, offset: 70_000, len: 4096 };
+        let bytes = encode!(fetch);
+        assert_eq!(Fetch::decode(&bytes), Ok(fetch));
+        assert_truncation_is_refused!(Fetch, bytes);
+        let chunk = Chunk { object, offset: 70_000, total: 75_000, retry_after_s: 3, bytes: &[9; 4096] };
+        let bytes = encode!(chunk);
+        assert_eq!(Chunk::decode(&bytes), Ok(chunk));
+        assert_truncation_is_refused!(Chunk, bytes);
+        let long = Chunk { bytes: &[0; 4097], ..chunk };
+        assert_eq!(long.encode(&mut [0; 8192]), Err(EncodeError::Limit { field: "chunk.bytes" }));
+    }
+    let unknown = [1, 2, 9, 0, 0, 0];
+    assert_eq!(Fetch::decode(&unknown), Err(DecodeError::Invalid { field: "object.kind" }));
 }
 
 #[test]

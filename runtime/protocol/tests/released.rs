@@ -5,12 +5,12 @@ mod support;
 use std::path::Path;
 
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, Envelope, Event, Label, Release, Report, Root, Signed,
-    State,
+    Ack, Certificate, CertificateRequest, Chunk, Desired, Envelope, Event, Fetch, Label, Release, Report,
+    Root, Signed, State,
 };
 use support::{
-    ACK, ENVELOPE, EVENT, MODEL, SIGNATURES, desired, desired_slots, from_hex, label, messages, release,
-    roles, root, state, window,
+    ACK, CHUNK, ENVELOPE, EVENT, FETCH, MODEL, SIGNATURES, desired, desired_slots, from_hex, label, messages,
+    release, roles, root, state, window,
 };
 
 fn released(version: &str, name: &str) -> Vec<u8> {
@@ -41,6 +41,8 @@ fn messages_of_version_1_are_read() {
     let message = released("v1", "release");
     let signed: Signed<'_, Release<'_>> = Signed::decode(&message).unwrap();
     assert_eq!((signed.message, signed.signatures), (release(), (&SIGNATURES).into()));
+    assert_eq!(Fetch::decode(&released("v1", "fetch")).unwrap(), FETCH);
+    assert_eq!(Chunk::decode(&released("v1", "chunk")).unwrap(), CHUNK);
     assert_eq!(Ack::decode(&released("v1", "ack")).unwrap(), ACK);
     let message = released("v1", "cert");
     let certificate = Certificate::decode(&message).unwrap();

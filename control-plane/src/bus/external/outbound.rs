@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 pub(super) const WINDOW: usize = 64;
 /// Most messages that wait besides desired states, of which there is one for each device. The oldest are dropped.
 const MAX_OTHERS: usize = 16_384;
+/// Most pieces of artifacts that wait: some 4 MiB. The oldest are dropped.
+const MAX_CHUNKS: usize = 1_024;
 
 /// One message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(super) struct Outbound {
     order: VecDeque<DeviceId>,
     desired: HashMap<DeviceId, Bytes>,
     others: VecDeque<Outgoing>,
+    /// After all others, which are short.
+    chunks: VecDeque<Outgoing>,
     /// Given to the client, in order, without a packet id yet.
     submitted: VecDeque<Outgoing>,
     /// On their way to the broker, by packet id.
@@ -39,10 +43,14 @@ impl Outbound {
             }
             return;
         }
-        if self.others.len() >= MAX_OTHERS {
-            self.others.pop_front();
+        let (queue, most) = match kind {
+            DownKind::Chunk => (&mut self.chunks, MAX_CHUNKS),
+            DownKind::Desired | DownKind::Ack | DownKind::Cert => (&mut self.others, MAX_OTHERS),
+        };
+        if queue.len() >= most {
+            queue.pop_front();
         }
-        self.others.push_back(Outgoing { device, kind, payload });
+        queue.push_back(Outgoing { device, kind, payload });
     }
 
     /// The next message for the client. It has to be given back by [`Outbound::published`].
@@ -50,11 +58,12 @@ impl Outbound {
         if self.submitted.len() + self.in_flight.len() >= WINDOW {
             return None;
         }
-        let next = self.others.pop_front().or_else(|| {
+        let desired = || {
             let device = self.order.pop_front()?;
             let payload = self.desired.remove(&device)?;
             Some(Outgoing { device, kind: DownKind::Desired, payload })
-        })?;
+        };
+        let next = self.others.pop_front().or_else(desired).or_else(|| self.chunks.pop_front())?;
         self.submitted.push_back(next.clone());
         Some(next)
     }
@@ -86,6 +95,7 @@ impl Outbound {
             }
         }
         self.others.clear();
+        self.chunks.clear();
     }
 
     /// Whether desired states wait or are on their way.
@@ -132,6 +142,19 @@ mod tests {
         assert!(!outbound.owes_desired());
         outbound.disconnected();
         assert_eq!(outbound.submit(), None);
+    }
+
+    #[test]
+    fn pieces_of_artifacts_keep_nothing_else_waiting_and_are_bounded() {
+        let mut outbound = Outbound::default();
+        for index in 0..MAX_CHUNKS + 10 {
+            outbound.push(device("a"), DownKind::Chunk, index.to_string().into());
+        }
+        outbound.push(device("a"), DownKind::Desired, "desired".into());
+        outbound.push(device("a"), DownKind::Ack, "ack".into());
+        assert_eq!(bodies(&mut outbound)[..4], ["ack", "desired", "10", "11"]);
+        outbound.disconnected();
+        assert_eq!(bodies(&mut outbound), ["desired"]);
     }
 
     #[test]

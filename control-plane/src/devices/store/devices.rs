@@ -411,6 +411,20 @@ pub(crate) async fn renew_assigned(
     Ok(())
 }
 
+/// The size of an artifact that one of the device's slots should hold; `None` when none should.
+pub(crate) async fn assigned_size(
+    db: &mut AnyConnection,
+    id: &str,
+    digest: &str,
+) -> Result<Option<i64>, DbError> {
+    let row = sqlx::query("select size from device_desired where device = $1 and digest = $2 limit 1")
+        .bind(id)
+        .bind(digest)
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}
+
 /// Replaces what the slots should hold.
 pub(crate) async fn set_desired(
     db: &mut AnyConnection,

@@ -1,5 +1,6 @@
 //! Start and stop.
 
+mod fetch;
 mod mutual_tls;
 
 use std::collections::BTreeMap;

@@ -131,7 +131,7 @@ pub fn decode(received: &Received) -> Decoded<'_> {
     if received.cohort.is_none() {
         return Decoded { received, envelope: None, body: Err(Reason::UnknownDevice) };
     }
-    if received.kind == UpKind::Csr {
+    if !received.kind.has_envelope() {
         return Decoded { received, envelope: None, body: Err(Reason::Kind) };
     }
     match Envelope::decode(&received.payload) {
@@ -175,7 +175,7 @@ fn body(kind: UpKind, body: &[u8]) -> Result<Body<'_>, Reason> {
                 false => Err(Reason::Label),
             }
         }
-        UpKind::Csr => Err(Reason::Kind),
+        UpKind::Csr | UpKind::Fetch => Err(Reason::Kind),
     }
 }
 

@@ -69,6 +69,7 @@ fn code(kind: UpKind) -> u8 {
         UpKind::Event => 3,
         UpKind::Label => 4,
         UpKind::Csr => 5,
+        UpKind::Fetch => 6,
     }
 }
 

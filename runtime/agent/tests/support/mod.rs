@@ -136,7 +136,7 @@ impl Receiver {
                 let slots = new.slots.iter().map(|slot| (slot.slot.to_owned(), slot.model)).collect();
                 state.state = Some((slots, new.hardware.to_owned(), new.desired_generation));
             }
-            UpKind::Csr => {}
+            UpKind::Csr | UpKind::Fetch => {}
         }
         Some(ack)
     }

@@ -2,9 +2,9 @@
 
 use dunlin_monitor::{Failure, FeatureKind, Gauge, GaugeKind, Mark, Period, Shape, Totals, Window};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, DesiredSlot, EncodeError, Envelope, Event, EventKind,
-    Label, LabelCount, List, Name, Pair, PublicKey, Release, ReportEncoder, Role, RoleKeys, Root, Signature,
-    SlotState, SlotStatus, State, write_signed,
+    Ack, Certificate, CertificateRequest, Chunk, Desired, DesiredSlot, EncodeError, Envelope, Event,
+    EventKind, Fetch, Label, LabelCount, List, Name, Object, Pair, PublicKey, Release, ReportEncoder, Role,
+    RoleKeys, Root, Signature, SlotState, SlotStatus, State, write_signed,
 };
 
 pub(crate) const BOOT: u64 = 0x0807_0605_0403_0201;
@@ -19,6 +19,9 @@ pub(crate) const ENTRIES: [LabelCount; 2] = [
     LabelCount { predicted: 3, label: 7, confidence_bin: LabelCount::CONFIDENCE_UNKNOWN, count: 1 },
 ];
 pub(crate) const SETTINGS: [Pair; 1] = [Pair { key: "threshold", value: "0.8" }];
+pub(crate) const FETCH: Fetch = Fetch { object: Object::Artifact(MODEL), offset: 4096, len: 1024 };
+pub(crate) const CHUNK: Chunk =
+    Chunk { object: Object::Root(2), offset: 0, total: 300, retry_after_s: 0, bytes: &[0x01, 0x02, 0xac] };
 pub(crate) const ACK: Ack = Ack { boot: BOOT, base: 300, bitmap: 0b101 };
 pub(crate) const ENVELOPE: Envelope = Envelope { boot: BOOT, seq: 300, oldest: 298, age_s: 5 };
 
@@ -138,6 +141,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("desired", signed(|out| desired(&slots).encode(out))),
         ("root", signed(|out| root(&roles()).encode(out))),
         ("release", signed(|out| release().encode(out))),
+        ("fetch", bytes(|out| FETCH.encode(out))),
+        ("chunk", bytes(|out| CHUNK.encode(out))),
         ("ack", bytes(|out| ACK.encode(out))),
         (
             "cert",
