@@ -23,6 +23,8 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// HTTP connections of one process, idle ones included.
 pub const HTTP_CONNECTIONS: usize = 4_096;
+/// How long an HTTP connection may accept no byte of an answer before it is closed.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Bytes that wait in an HTTP connection to be read or written, at most: so much does a slow reader hold, and a request's
 /// head may be as long.
 pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
@@ -128,7 +130,7 @@ pub const DEVICE_DOWNLOADS_RATE: u32 = 5;
 /// The same, at once.
 pub const DEVICE_DOWNLOADS_BURST: u32 = 50;
 /// How long a download may rest because its reader takes nothing.
-pub const DOWNLOAD_STALL: Duration = Duration::from_secs(30);
+pub const DOWNLOAD_STALL: Duration = WRITE_STALL;
 /// Pieces of artifacts and roots that are read for devices without HTTP at once.
 pub const PIECES: usize = 64;
 /// Such pieces per second, on average.
