@@ -23,6 +23,9 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// HTTP connections of one process, idle ones included.
 pub const HTTP_CONNECTIONS: usize = 4_096;
+/// HTTP connections that may wait to be accepted. The standard library's 128 drop most of a thousand devices that connect in
+/// the same moment, and they try again a second later.
+pub const HTTP_BACKLOG: u32 = 1_024;
 /// How long an HTTP connection may accept no byte of an answer before it is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Bytes that wait in an HTTP connection to be read or written, at most: so much does a slow reader hold, and a request's

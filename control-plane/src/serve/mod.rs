@@ -19,6 +19,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
 use hyper_util::rt::TokioTimer;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 pub use error::StartError;
@@ -224,9 +225,12 @@ fn private_folder(path: &Path) -> Result<(), StartError> {
 
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
     let listen = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As the standard library does: a port can be used again at once after a process has ended.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(limits::HTTP_BACKLOG)?.into_std()
     };
     listen().map_err(StartError::listen("http.listen", address))
 }
