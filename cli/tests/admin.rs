@@ -180,8 +180,8 @@ fn tokens_roles_and_scopes() {
     for change in [
         &["fleet", "create", "x"][..],
         &["fleet", "delete", "north"],
-        &["key", "create", "--fleet", "north", "--name", "k"],
-        &["key", "list", "--fleet", "north"],
+        &["claim", "create", "--fleet", "north", "--name", "k"],
+        &["claim", "list", "--fleet", "north"],
         &["device", "create", "--fleet", "north", "--hardware", "pi"],
         &["device", "block", "north-1"],
         &["device", "delete", "north-1"],
@@ -237,7 +237,7 @@ fn fleets_keys_devices_and_what_the_audit_log_says_of_them() {
     plane.try_run(&["fleet", "show", "none"]).failure(4, &["no fleet \"none\""]);
 
     let key = plane.run(&[
-        "key",
+        "claim",
         "create",
         "--fleet",
         "meters",
@@ -254,7 +254,7 @@ fn fleets_keys_devices_and_what_the_audit_log_says_of_them() {
     ]);
     let claim = key["claim"].as_str().expect("a claim");
     assert!(claim.starts_with("dunlin_key_"), "{key}");
-    let keys = plane.try_run(&["key", "list", "--fleet", "meters"]).success();
+    let keys = plane.try_run(&["claim", "list", "--fleet", "meters"]).success();
     assert!(!keys.stdout.contains(claim));
     let lines = words(&keys);
     assert_eq!(lines[0], ["id", "name", "used", "use limit", "expires", "revoked", "created"]);
@@ -262,16 +262,17 @@ fn fleets_keys_devices_and_what_the_audit_log_says_of_them() {
         lines[1][..6],
         [key["id"].as_str().expect("an id"), "batch 12", "0", "3", "2099-01-01T00:00:00", "-"]
     );
-    plane.try_run(&["key", "create", "--fleet", "none", "--name", "k"]).failure(4, &["\"none\""]);
+    plane.try_run(&["claim", "create", "--fleet", "none", "--name", "k"]).failure(4, &["\"none\""]);
     plane
-        .try_run(&["key", "create", "--fleet", "meters", "--name", "k", "--uses", "0"])
+        .try_run(&["claim", "create", "--fleet", "meters", "--name", "k", "--uses", "0"])
         .failure(1, &["use_limit"]);
     let id = key["id"].as_str().expect("an id");
-    assert_eq!(plane.try_run(&["key", "revoke", id]).success().stdout, format!("revoked {id}\n"));
-    assert!(plane.run(&["key", "list", "--fleet", "meters"])[0]["revoked"].is_string());
-    plane.try_run(&["key", "revoke", "none"]).failure(4, &["\"none\""]);
-    let authority = plane.try_run(&["key", "ca"]).success().stdout;
+    assert_eq!(plane.try_run(&["claim", "revoke", id]).success().stdout, format!("revoked {id}\n"));
+    assert!(plane.run(&["claim", "list", "--fleet", "meters"])[0]["revoked"].is_string());
+    plane.try_run(&["claim", "revoke", "none"]).failure(4, &["\"none\""]);
+    let authority = plane.try_run(&["claim", "ca"]).success().stdout;
     assert!(authority.starts_with("-----BEGIN CERTIFICATE-----\n"), "{authority}");
+    // The name that it had at first.
     assert_eq!(plane.run(&["key", "ca"])["certificate"], authority.as_str());
 
     let made = plane.try_run(&[
@@ -384,12 +385,12 @@ fn lists_longer_than_a_page_are_whole() {
             assert_eq!(answer.status(), 201);
         }
     });
-    let keys = plane.run(&["key", "list", "--fleet", "meters"]);
+    let keys = plane.run(&["claim", "list", "--fleet", "meters"]);
     let names: Vec<&str> =
         keys.as_array().expect("a list").iter().filter_map(|key| key["name"].as_str()).collect();
     let expected: Vec<String> = (0..230).rev().map(|n| format!("key {n}")).collect();
     assert_eq!(names, expected, "each once, the newest first");
-    let table = plane.try_run(&["key", "list", "--fleet", "meters"]).success();
+    let table = plane.try_run(&["claim", "list", "--fleet", "meters"]).success();
     assert_eq!(table.stdout.lines().count(), 231);
     assert_eq!(
         plane.run(&["audit", "--kind", "claim", "--limit", "170"]).as_array().map(Vec::len),

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// The control plane's HTTP address; needed to enrol.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The enrolment key (dunlin key create); needed to enrol. Also read from DUNLIN_CLAIM, which other users of the
+    /// The claim (dunlin claim create); needed to enrol. Also read from DUNLIN_CLAIM, which other users of the
     /// machine cannot see.
     #[arg(long, value_name = "KEY")]
     claim: Option<String>,
@@ -315,7 +315,7 @@ fn identity(args: &Args, folder: &Path) -> Result<Identity, Failure> {
     let claim = args.claim.clone().or_else(|| std::env::var("DUNLIN_CLAIM").ok());
     let (Some(server), Some(claim)) = (args.server.clone(), claim) else {
         let failure = Failure::usage("this device is not enrolled").file(folder);
-        return Err(failure.way_out("give --server and --claim; `dunlin key create` makes a claim"));
+        return Err(failure.way_out("give --server and --claim; `dunlin claim create` makes a claim"));
     };
     let ca = match &args.ca {
         Some(path) => Some(

@@ -172,7 +172,7 @@ fn list_devices(devices: Vec<Value>) -> Outcome {
             row
         })
         .collect();
-    let nothing = "no devices; `dunlin key create` makes a key that devices enrol with";
+    let nothing = "no devices; `dunlin claim create` makes a claim that devices enrol with";
     list(shown, &LIST, nothing).with_json(&devices)
 }
 

@@ -3,13 +3,13 @@
 mod agent;
 mod audit;
 mod bench;
+mod claim;
 mod compile;
 mod device;
 mod eval;
 mod fleet;
 mod ingest;
 mod inspect;
-mod key;
 mod login;
 mod model;
 mod ops;
@@ -40,7 +40,8 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     Device(device::Args),
     Fleet(fleet::Args),
-    Key(key::Args),
+    #[command(visible_alias = "key")]
+    Claim(claim::Args),
     Model(model::Args),
     Token(token::Args),
     Audit(audit::Args),
@@ -64,7 +65,7 @@ impl Command {
             Command::Logout(args) => login::logout(args),
             Command::Device(args) => device::run(args, json),
             Command::Fleet(args) => fleet::run(args),
-            Command::Key(args) => key::run(args),
+            Command::Claim(args) => claim::run(args),
             Command::Model(args) => model::run(args),
             Command::Token(args) => token::run(args),
             Command::Audit(args) => audit::run(args),

@@ -133,10 +133,10 @@ impl Plane {
         (status, String::from_utf8(body).expect("text"))
     }
 
-    /// Makes a fleet whose devices report soon, and an enrolment key for it.
+    /// Makes a fleet whose devices report soon, and a claim for it.
     pub(crate) fn fleet(&self, name: &str) -> String {
         self.run(&["fleet", "create", name]);
-        let key = self.run(&["key", "create", "--fleet", name, "--name", "test"]);
+        let key = self.run(&["claim", "create", "--fleet", name, "--name", "test"]);
         key["claim"].as_str().expect("a key").to_owned()
     }
 

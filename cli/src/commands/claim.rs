@@ -1,4 +1,4 @@
-//! `dunlin key`: keys that devices enrol with.
+//! `dunlin claim`: claims, the keys that devices enrol with.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::error::Failure;
 use crate::output::Outcome;
 use crate::server::{Api, Column, ServerArgs, details, list, text};
 
-/// Enrolment keys: what a new device shows to join a fleet.
+/// Claims: what a new device shows to join a fleet.
 #[derive(Debug, Parser)]
-#[command(after_help = "Example:\n  dunlin key create --fleet meters --name 'batch 12' --uses 500")]
+#[command(after_help = "Example:\n  dunlin claim create --fleet meters --name 'batch 12' --uses 500")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key. It is shown once, here; devices get it with `dunlin agent --claim`.
+    /// Make a claim. It is shown once, here; devices get it with `dunlin agent --claim`.
     Create {
         /// The fleet that devices join with it.
         #[arg(long)]
@@ -43,15 +43,15 @@ enum Command {
         #[arg(long = "hardware", value_name = "CLASS")]
         hardware: Vec<String>,
     },
-    /// List the keys of a fleet.
+    /// List the claims of a fleet.
     List {
         /// The fleet.
         #[arg(long)]
         fleet: String,
     },
-    /// End a key. Devices that enrolled with it stay.
+    /// End a claim. Devices that enrolled with it stay.
     Revoke {
-        /// The key's id.
+        /// The claim's id.
         id: String,
     },
     /// Print the certificate of the authority that signs devices' certificates.
@@ -80,11 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
                 "hardware": hardware.iter().collect::<BTreeSet<_>>(),
             });
             let made = api.post(&["fleets", fleet, "claims"], &without_nulls(wanted))?;
-            let heading = "a new enrolment key; it is shown only here";
-            Ok(details(made, heading, &[("key", "/claim"), ("id", "/id"), ("fleet", "/fleet")]))
+            let heading = "a new claim; it is shown only here";
+            Ok(details(made, heading, &[("claim", "/claim"), ("id", "/id"), ("fleet", "/fleet")]))
         }
         Command::List { fleet } => {
-            Ok(list(api.list(&["fleets", fleet, "claims"], &[], None)?, &COLUMNS, "no keys"))
+            Ok(list(api.list(&["fleets", fleet, "claims"], &[], None)?, &COLUMNS, "no claims"))
         }
         Command::Revoke { id } => {
             api.delete(&["claims", id])?;
