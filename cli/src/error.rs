@@ -67,6 +67,11 @@ impl Failure {
         self.kind == Kind::Unavailable
     }
 
+    /// Whether the server has no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
     /// Names the file that is to blame.
     pub(crate) fn file(mut self, path: &Path) -> Self {
         self.file = Some(path.to_owned());

@@ -5,15 +5,16 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
-use support::plane::{PATIENCE, Plane, digits, said, wait_for};
+use support::plane::{Plane, digits, said, wait_for};
+use support::watcher::Watcher;
 use support::{Bench, Said, dunlin};
 
 /// A command without the environment's server and token, with a configuration folder of its own.
@@ -422,7 +423,7 @@ fn models_and_statistics() {
     assert_eq!(lines[0], ["model", "latest", "created", "description"]);
     assert_eq!(lines[1][..2], ["digits", "1"]);
     let versions = plane.try_run(&["model", "show", "digits"]).success();
-    assert_eq!(words(&versions)[0], ["version", "bytes", "baseline", "created", "digest"]);
+    assert_eq!(words(&versions)[0], ["version", "bytes", "baseline", "signed", "created", "digest"]);
     let version = plane.run(&["model", "show", "digits=1"]);
     assert!(pushed.stdout.contains(version["digest"].as_str().expect("a digest")));
     plane.try_run(&["model", "show", "digits=2"]).failure(4, &["digits"]);
@@ -455,59 +456,6 @@ fn a_server_that_is_not_there_is_worth_another_try() {
         said(&mut command).failure(6, &[&server, "cannot be reached", "`dunlin serve`"]);
     }
     assert_eq!(dunlin(&["device", "rename", "x"]).code, 2);
-}
-
-/// A command that goes on until something ends it.
-struct Watcher {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Watcher {
-    fn start(plane: &Plane, arguments: &[&str]) -> Self {
-        let mut child = plane
-            .command(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let (sender, lines) = mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        // Ends with the command, or when nobody wants lines any more; then the command's reader is gone.
-        std::thread::spawn(move || {
-            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Watcher { child, lines }
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line in time")
-    }
-
-    fn interrupt(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
-    }
-
-    /// Waits for the end; how it ended, and what it said on standard error.
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut status = None;
-        wait_for("the command's end", || {
-            status = self.child.try_wait().expect("it was started");
-            status.is_some()
-        });
-        let mut stderr = String::new();
-        self.child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
-        (status.expect("it ended"), stderr)
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

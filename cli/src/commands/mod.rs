@@ -10,6 +10,7 @@ mod eval;
 mod fleet;
 mod ingest;
 mod inspect;
+mod keys;
 mod login;
 mod model;
 mod ops;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Fleet(fleet::Args),
     #[command(visible_alias = "key")]
     Claim(claim::Args),
+    Keys(keys::Args),
     Model(model::Args),
     Token(token::Args),
     Audit(audit::Args),
@@ -66,6 +68,7 @@ impl Command {
             Command::Device(args) => device::run(args, json),
             Command::Fleet(args) => fleet::run(args),
             Command::Claim(args) => claim::run(args),
+            Command::Keys(args) => keys::run(args),
             Command::Model(args) => model::run(args),
             Command::Token(args) => token::run(args),
             Command::Audit(args) => audit::run(args),

@@ -1,5 +1,6 @@
 //! The control plane's HTTP API.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,18 @@ impl Api {
         })
     }
 
+    /// GET of bytes.
+    pub(crate) fn download(&self, path: &[&str]) -> Result<Vec<u8>, Failure> {
+        let request = self.client.get(self.url(path)?).timeout(TIMEOUT);
+        self.runtime.block_on(async {
+            let response = self.send(request).await?;
+            if !response.status().is_success() {
+                return Err(self.problem(response).await);
+            }
+            self.answer(response.bytes().await).map(Into::into)
+        })
+    }
+
     /// All entries of a list, or the first `limit` of them, whatever the size of its pages.
     pub(crate) fn list(
         &self,
@@ -140,43 +153,51 @@ impl Api {
     }
 
     /// POST of bytes.
-    pub(crate) fn upload(&self, path: &[&str], bytes: &[u8]) -> Result<Value, Failure> {
-        self.json(Method::POST, path, &[], Body::Bytes(bytes), None).map(|(value, _)| value)
+    pub(crate) fn upload(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        bytes: &[u8],
+    ) -> Result<Value, Failure> {
+        self.json(Method::POST, path, query, Body::Bytes(bytes), None).map(|(value, _)| value)
+    }
+
+    /// GET of something that changes are made to, with its tag.
+    pub(crate) fn get_tagged(&self, path: &[&str]) -> Result<(Value, Option<String>), Failure> {
+        self.json(Method::GET, path, &[], Body::None, None)
+    }
+
+    /// PUT of a JSON object where nobody else has changed what it belongs to, as the tag says; with the next tag.
+    pub(crate) fn put_tagged(
+        &self,
+        path: &[&str],
+        body: &Value,
+        etag: Option<&str>,
+    ) -> Result<(Value, Option<String>), Failure> {
+        self.json(Method::PUT, path, &[], Body::Json(body), etag)
+    }
+
+    /// PUT of bytes.
+    pub(crate) fn replace(&self, path: &[&str], bytes: &[u8]) -> Result<Value, Failure> {
+        self.json(Method::PUT, path, &[], Body::Bytes(bytes), None).map(|(value, _)| value)
     }
 
     /// PATCH of what is there now: somebody else's change in between is an error, not undone.
     pub(crate) fn patch(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
-        let (_, etag) = self.json(Method::GET, path, &[], Body::None, None)?;
+        let (_, etag) = self.get_tagged(path)?;
         self.json(Method::PATCH, path, &[], Body::Json(body), etag.as_deref()).map(|(value, _)| value)
     }
 
     /// DELETE.
-    pub(crate) fn delete(&self, path: &[&str]) -> Result<(), Failure> {
-        self.json(Method::DELETE, path, &[], Body::None, None).map(|_| ())
+    pub(crate) fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        self.json(Method::DELETE, path, &[], Body::None, None).map(|(value, _)| value)
     }
 
-    /// Calls `each` with the live events until it says stop; a lost connection is made again, if the server is back
-    /// soon. What happened meanwhile is not told.
-    pub(crate) fn live(&self, mut each: impl FnMut(Value) -> Result<bool, Failure>) -> Result<(), Failure> {
+    /// The live events from now on.
+    pub(crate) fn live(&self) -> Result<Live<'_>, Failure> {
         let url = self.url(&["live"])?;
-        self.runtime.block_on(async {
-            let mut response = self.open_live(&url, Duration::ZERO).await?;
-            loop {
-                let mut lines = Lines::default();
-                while let Ok(Ok(Some(chunk))) = tokio::time::timeout(LIVE_SILENCE, response.chunk()).await {
-                    for line in lines.push(&chunk) {
-                        let data = line.strip_prefix("data:").map(str::trim);
-                        let event = data.and_then(|data| serde_json::from_str(data).ok());
-                        if let Some(event) = event
-                            && !each(event)?
-                        {
-                            return Ok(());
-                        }
-                    }
-                }
-                response = self.open_live(&url, LIVE_PATIENCE).await?;
-            }
-        })
+        let response = self.runtime.block_on(self.open_live(&url, Duration::ZERO))?;
+        Ok(Live { api: self, url, response, lines: Lines::default(), events: VecDeque::new() })
     }
 
     /// Opens the live stream; a server that is not there is waited for.
@@ -337,6 +358,41 @@ impl Api {
     fn strange(&self, path: &[&str]) -> Failure {
         let message = format!("{} answers /{} with something unexpected", self.address(), path.join("/"));
         Failure::new(message).way_out("is this a control plane of another release?")
+    }
+}
+
+/// What happens, as it happens. Between two events the connection may ask for other things.
+#[derive(Debug)]
+pub(crate) struct Live<'a> {
+    api: &'a Api,
+    url: Url,
+    response: Response,
+    lines: Lines,
+    events: VecDeque<Value>,
+}
+
+impl Live<'_> {
+    /// Waits for the next event; a lost connection is made again, if the server is back soon. What happened meanwhile
+    /// is not told.
+    pub(crate) fn next(&mut self) -> Result<Value, Failure> {
+        self.api.runtime.block_on(async {
+            loop {
+                if let Some(event) = self.events.pop_front() {
+                    return Ok(event);
+                }
+                match tokio::time::timeout(LIVE_SILENCE, self.response.chunk()).await {
+                    Ok(Ok(Some(chunk))) => {
+                        let lines = self.lines.push(&chunk);
+                        let data = lines.iter().filter_map(|line| line.strip_prefix("data:"));
+                        self.events.extend(data.filter_map(|data| serde_json::from_str(data.trim()).ok()));
+                    }
+                    _ => {
+                        self.lines = Lines::default();
+                        self.response = self.api.open_live(&self.url, LIVE_PATIENCE).await?;
+                    }
+                }
+            }
+        })
     }
 }
 

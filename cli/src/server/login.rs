@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::ServerArgs;
 use crate::error::{Failure, read_file};
+use crate::private_file;
 
 /// Bytes of a token or a login file.
 const MAX_FILE: u64 = 16 << 10;
@@ -108,17 +107,22 @@ pub(crate) fn read_token(file: &Path) -> Result<Token, Failure> {
     Token::new(&text).map_err(|failure| failure.file(file))
 }
 
+/// The user's folder for this program: `dunlin` below XDG_CONFIG_HOME, or ~/.config.
+pub(crate) fn config_folder() -> Result<PathBuf, Failure> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
+    let config = config.ok_or_else(|| Failure::new("neither XDG_CONFIG_HOME nor HOME is set"))?;
+    Ok(config.join("dunlin"))
+}
+
 /// Where `dunlin login` keeps what it was told: `dunlin/login.json` in the user's configuration folder.
 #[derive(Debug)]
 pub(crate) struct LoginFile(PathBuf);
 
 impl LoginFile {
-    /// Below XDG_CONFIG_HOME, or ~/.config.
+    /// Where it is, or would be.
     pub(crate) fn locate() -> Result<Self, Failure> {
-        let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let config = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
-        let config = config.ok_or_else(|| Failure::new("neither XDG_CONFIG_HOME nor HOME is set"))?;
-        Ok(LoginFile(config.join("dunlin/login.json")))
+        Ok(LoginFile(config_folder()?.join("login.json")))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -138,17 +142,9 @@ impl LoginFile {
 
     /// Keeps the login, for this user's eyes only.
     pub(crate) fn write(&self, login: &Login) -> Result<(), Failure> {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
-        let failed =
-            |error: std::io::Error| Failure::new(format!("cannot be written: {error}")).file(&self.0);
-        fs::create_dir_all(folder).map_err(failed)?;
-        let json = serde_json::to_vec_pretty(login).map_err(|error| failed(error.into()))?;
-        // A new file, so that the permissions of an older one do not stay.
-        let new = self.0.with_extension("new");
-        let _ = fs::remove_file(&new);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-        file.and_then(|mut file| file.write_all(&json)).map_err(failed)?;
-        fs::rename(&new, &self.0).map_err(failed)
+        let json = serde_json::to_vec_pretty(login);
+        let json = json.map_err(|error| Failure::new(format!("cannot be written: {error}")).file(&self.0))?;
+        private_file::write(&self.0, &json)
     }
 
     /// Forgets the login; whether there was one.

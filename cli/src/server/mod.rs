@@ -5,7 +5,7 @@ mod login;
 mod show;
 
 pub(crate) use api::Api;
-pub(crate) use login::{Login, LoginFile, Token, ca_file, read_token};
+pub(crate) use login::{Login, LoginFile, Token, ca_file, config_folder, read_token};
 pub(crate) use show::{Column, details, list, text};
 
 use std::path::PathBuf;

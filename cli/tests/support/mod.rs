@@ -8,6 +8,7 @@ pub(crate) mod fleet;
 pub(crate) mod message;
 pub(crate) mod mqtt;
 pub(crate) mod plane;
+pub(crate) mod watcher;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -96,6 +96,8 @@ impl Plane {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
         command.args(arguments).env("DUNLIN_SERVER", &self.http).env("DUNLIN_TOKEN", &self.token);
+        // Not the keys of whoever runs the tests.
+        command.env("DUNLIN_KEYS", format!("{}.keys", self.log)).env_remove("DUNLIN_RELEASE_KEY");
         command.envs(self.surroundings.variables.iter().cloned());
         command
     }

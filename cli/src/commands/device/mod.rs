@@ -1,5 +1,8 @@
 //! `dunlin device`: the devices.
 
+mod assign;
+mod watch;
+
 use std::collections::BTreeMap;
 
 use clap::{Parser, Subcommand};
@@ -7,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::token::without_nulls;
 use crate::error::Failure;
-use crate::output::{self, Outcome, printable};
+use crate::output::{Outcome, printable};
 use crate::server::{Api, Column, ServerArgs, details, list, text};
 
 /// Devices: what they are, what they run, how they are.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Examples:\n  dunlin device list --filter 'tags.region == \"eu\" and running.kws < 3'\n  \
-    dunlin device tag kitchen-7 region=eu rack-\n  dunlin device watch"
+    dunlin device tag kitchen-7 region=eu rack-\n  dunlin device assign kitchen-7 kws=7\n  dunlin device watch"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -80,7 +83,28 @@ enum Command {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         tags: Vec<String>,
     },
-    /// Print what happens to devices as it happens, until interrupted.
+    /// Say which versions a device's model slots should hold. The device fetches, proves and tries them by itself.
+    Assign {
+        /// The device's id.
+        id: String,
+        /// SLOT=VERSION, if the model is called like the slot; otherwise SLOT=MODEL:VERSION. Instead of a version an
+        /// alias, such as SLOT=@champion.
+        #[arg(required = true, value_name = "SLOT=[MODEL:]VERSION", value_parser = assign::parse)]
+        slots: Vec<assign::Assignment>,
+        /// KEY=VALUE gives these models a setting on this device, KEY- takes it back. Others stay while the model does.
+        #[arg(long, value_name = "KEY=VALUE|KEY-")]
+        set: Vec<String>,
+    },
+    /// Say that model slots of a device should be empty.
+    Unassign {
+        /// The device's id.
+        id: String,
+        /// The slots.
+        #[arg(required = true, value_name = "SLOT")]
+        slots: Vec<String>,
+    },
+    /// Print what happens to devices as it happens, until interrupted: who comes and goes, what is assigned, tried, kept
+    /// and given up.
     Watch {
         /// Only this device.
         id: Option<String>,
@@ -100,7 +124,7 @@ const LIST: [Column; 7] = [
     ("tags", "/tags"),
 ];
 
-const SHOW: [Column; 11] = [
+const SHOW: [Column; 12] = [
     ("fleet", "/fleet"),
     ("hardware", "/hardware"),
     ("serial", "/serial"),
@@ -111,6 +135,7 @@ const SHOW: [Column; 11] = [
     ("agent", "/agent_version"),
     ("tags", "/tags"),
     ("attributes", "/attributes"),
+    ("assigned", "/desired/slots"),
     ("slots", "/slots"),
 ];
 
@@ -147,7 +172,9 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Outcome, Failure> {
             let shown = format!("{id}: {}\n", printable(&text(&device["tags"])));
             Ok(Outcome::new(&device, shown))
         }
-        Command::Watch { id, count } => watch(&api, id.as_deref(), *count, json),
+        Command::Assign { id, slots, set } => assign::assign(&api, id, slots, &changes(set)?),
+        Command::Unassign { id, slots } => assign::unassign(&api, id, slots),
+        Command::Watch { id, count } => watch::run(&api, id.as_deref(), *count, json),
     }
 }
 
@@ -174,28 +201,6 @@ fn list_devices(devices: Vec<Value>) -> Outcome {
         .collect();
     let nothing = "no devices; `dunlin claim create` makes a claim that devices enrol with";
     list(shown, &LIST, nothing).with_json(&devices)
-}
-
-/// Prints events as they come: a line each, or a JSON object on a line.
-fn watch(api: &Api, id: Option<&str>, count: Option<usize>, json: bool) -> Result<Outcome, Failure> {
-    let mut seen = 0;
-    api.live(|event| {
-        let about = event["device"].as_str();
-        if about.is_none() || id.is_some() && about != id {
-            return Ok(true);
-        }
-        let line = if json {
-            event.to_string()
-        } else {
-            let word = |name: &str| event.get(name).map(text);
-            let words = [word("device"), word("change").or(word("kind")), word("slot"), word("detail")];
-            printable(&words.into_iter().flatten().collect::<Vec<_>>().join("  "))
-        };
-        let is_read = output::print_on(&(line + "\n"))?;
-        seen += 1;
-        Ok(is_read && count.is_none_or(|count| seen < count))
-    })?;
-    Ok(Outcome::printed())
 }
 
 /// `KEY=VALUE` words.
