@@ -1,9 +1,10 @@
-//! A device without HTTP that fetches its model at the embedded endpoint.
+//! A device without HTTP that fetches its model.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dunlin_protocol::{Chunk, Fetch, Object};
+use dunlin_test_servers::Mosquitto;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use crate::models::tests::artifact;
 
 /// Bytes of a piece: small, so that there are many.
 const PIECE: u32 = 64;
+/// Longest wait for something that should happen, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests that are open at once.
 const OPEN: usize = 4;
 
@@ -47,7 +50,7 @@ async fn until<T>(events: &mut EventLoop, wanted: impl Fn(&Packet) -> Option<T>)
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), found).await.expect("such a packet")
+    tokio::time::timeout(PATIENCE, found).await.expect("such a packet")
 }
 
 /// The next chunk: its object, offset and total, the seconds to wait, its bytes.
@@ -72,9 +75,27 @@ async fn fetch(client: &AsyncClient, object: Object, offset: u32) {
 }
 
 #[tokio::test]
-async fn a_device_fetches_its_model_over_mqtt() {
+async fn at_the_embedded_endpoint() {
+    a_device_fetches_its_model(&[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Mosquitto"]
+async fn through_a_broker() {
+    let broker = Mosquitto::start("").expect("a broker");
+    let url = format!("mqtt://127.0.0.1:{}", broker.port());
+    a_device_fetches_its_model(&[("broker-url", &url)]).await;
+}
+
+async fn a_device_fetches_its_model(settings: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(config(folder.path(), &[]), Options::default()).await.expect("started");
+    let server = Server::start(config(folder.path(), settings), Options::default()).await.expect("started");
+    let ready = async {
+        while !server.app().bus().expect("a bus").is_ready() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("the broker is there");
     ask_json(&server, "POST", "fleets", json!({ "id": "a" })).await;
     let device = json!({ "id": "pump-1", "fleet": "a", "hardware": "m4" });
     let device = ask_json(&server, "POST", "devices", device).await;
