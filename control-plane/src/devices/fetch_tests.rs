@@ -1,6 +1,6 @@
 //! Pieces of artifacts and roots, as a device without HTTP asks for them.
 
-use dunlin_artifact::Artifact;
+use dunlin_artifact::{Artifact, Digester};
 use dunlin_protocol::{Chunk, Fetch, Object};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
@@ -70,9 +70,11 @@ async fn a_device_puts_its_artifact_and_the_roots_together() {
 #[tokio::test]
 async fn a_piece_is_never_longer_than_the_protocol_allows() {
     let (test, _) = assigned(&[]).await;
-    // The bytes do not matter here: a device checks the digest when it has all of them.
+    // A device finds out whether it is an artifact when it has all of it.
     let long: Vec<u8> = (0..20_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-    let digest = [7; 32];
+    let mut digester = Digester::new();
+    digester.update(&long);
+    let digest = digester.finish();
     let assigned = format!("update device_desired set digest = '{}', size = 20000", hex::encode(digest));
     sqlx::query(sqlx::AssertSqlSafe(assigned)).execute(test.app.db.write()).await.expect("changed");
     let place = Path::from(format!("models/{}.dunlin", hex::encode(digest)));
@@ -137,8 +139,12 @@ async fn a_device_is_told_how_long_to_wait() {
     assert_eq!(wait("d").await, 0);
     // What is damaged or gone is not asked for every second.
     let name = format!("models/{}.dunlin", hex::encode(digest(&artifact("one", false))));
-    test.app.artifacts.put(&Path::from(name.as_str()), "short".into()).await.expect("put");
-    assert_eq!(wait("d").await, 60);
+    let mut damaged = artifact("one", false);
+    *damaged.last_mut().expect("bytes") ^= 1;
+    for other in [damaged, vec![0; 5]] {
+        test.app.artifacts.put(&Path::from(name.as_str()), other.into()).await.expect("put");
+        assert_eq!(wait("d").await, 60);
+    }
     test.app.artifacts.delete(&Path::from(name)).await.expect("deleted");
     assert_eq!(wait("d").await, 60);
     let metrics = test.app.metrics.encode(&test.app);

@@ -12,6 +12,7 @@ mod release;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verified;
 mod view;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use crate::http::{Metrics, Problem, RateLimit};
 use crate::limits;
 use downloads::{Bounds, Downloads, Permit};
 use metrics::Handles;
+use verified::Verified;
 
 pub use api::router;
 pub use bytes::ArtifactBytes;
@@ -56,6 +58,7 @@ pub struct Models {
     downloads: Downloads,
     pieces: Downloads,
     pieces_rate: RateLimit<()>,
+    verified: Verified,
 }
 
 impl Models {
@@ -80,6 +83,7 @@ impl Models {
             downloads: Downloads::new(downloads, http),
             pieces: Downloads::new(pieces, mqtt),
             pieces_rate: RateLimit::new(limits::PIECES_RATE, limits::PIECES_BURST),
+            verified: Verified::default(),
         }
     }
 
@@ -169,20 +173,23 @@ pub async fn artifact(app: &App, digest: &str) -> Result<ArtifactBytes, Problem>
     Err(damaged(digest))
 }
 
-/// Opens an artifact of this size, or a range of it, in the object store. Without a range a longer or shorter object is
-/// noticed, with one within the size too.
+/// Opens an artifact of this size, or a range of it, in the object store. A range is one of an object whose digest is
+/// right; of the whole only the length was looked at.
 async fn open(app: &App, digest: &str, size: u64, range: Option<Range<u64>>) -> Result<GetResult, Problem> {
-    let wanted = range.clone().unwrap_or(0..size);
+    let (wanted, is_part) = (range.clone().unwrap_or(0..size), range.is_some());
     let options = GetOptions::new().with_range(range.map(GetRange::Bounded));
     let object = app
         .artifacts
         .get_opts(&path(digest), options)
         .await
         .map_err(|error| store_problem(digest, &error))?;
-    match object.meta.size == size && object.range == wanted {
-        true => Ok(object),
-        false => Err(damaged(digest)),
+    if object.meta.size != size || object.range != wanted {
+        return Err(damaged(digest));
     }
+    if is_part {
+        app.models.verified.check(app, digest, &object.meta).await?;
+    }
+    Ok(object)
 }
 
 fn damaged(digest: &str) -> Problem {
