@@ -23,8 +23,7 @@ pub(crate) struct Tally {
     pub(crate) lost: AtomicU64,
 }
 
-/// Fetches until every byte is there; waits as long as the server says, and up to as long again, so that those who were
-/// refused together do not come back together.
+/// Fetches until every byte is there; waits as long as the server says, and up to as long again.
 pub(crate) async fn fetch(order: &Order, tally: &Tally) {
     loop {
         let wait_s = match attempt(order).await {
@@ -38,11 +37,16 @@ pub(crate) async fn fetch(order: &Order, tally: &Tally) {
                 1
             }
         };
-        let mut random = [0; 2];
-        getrandom::fill(&mut random).expect("random bytes");
-        let wait = Duration::from_secs(wait_s);
-        tokio::time::sleep(wait + wait * u32::from(u16::from_le_bytes(random)) / 65_536).await;
+        pause(wait_s).await;
     }
+}
+
+/// Waits so many seconds and up to as many again, so that those who were refused together do not come back together.
+pub(crate) async fn pause(seconds: u64) {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).expect("random bytes");
+    let wait = Duration::from_secs(seconds);
+    tokio::time::sleep(wait + wait * u32::from(u16::from_le_bytes(random)) / 65_536).await;
 }
 
 /// One request: nothing when all is there, else the seconds to wait.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use dunlin_protocol::Desired;
 use reqwest::{Client, Method};
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 
+use super::client::pause;
 use super::owner::{MODEL, Owner};
 use super::server::Served;
 
@@ -15,12 +16,12 @@ const AT_ONCE: usize = 50;
 
 /// Devices that should run the same model.
 pub(crate) struct Fleet {
-    devices: Vec<Device>,
+    pub(crate) devices: Vec<Device>,
 }
 
-#[derive(Clone)]
-struct Device {
-    id: String,
+/// A device and its log-in.
+pub(crate) struct Device {
+    pub(crate) id: String,
     password: String,
     port: u16,
 }
@@ -73,12 +74,28 @@ impl Fleet {
 }
 
 impl Device {
-    /// Logs in, reads the desired state, and leaves.
+    /// Logs in and subscribes; again and again, since an endpoint takes so many connections a second from an address.
+    pub(crate) async fn connect(&self) -> (AsyncClient, EventLoop) {
+        loop {
+            let mut options = MqttOptions::new(&self.id, "127.0.0.1", self.port);
+            options.set_credentials(&self.id, &self.password);
+            let (client, mut events) = AsyncClient::new(options, 10);
+            client.subscribe(format!("d/{}/down/#", self.id), QoS::AtLeastOnce).await.expect("a client");
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::SubAck(_))) => return (client, events),
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+            pause(1).await;
+        }
+    }
+
+    /// Reads the desired state.
     async fn order(&self) -> Order {
-        let mut options = MqttOptions::new(&self.id, "127.0.0.1", self.port);
-        options.set_credentials(&self.id, &self.password);
-        let (client, mut events) = AsyncClient::new(options, 10);
-        client.subscribe(format!("d/{}/down/#", self.id), QoS::AtLeastOnce).await.expect("a client");
+        // The client's end ends the event loop.
+        let (_client, mut events) = self.connect().await;
         let told = async {
             loop {
                 if let Event::Incoming(Packet::Publish(message)) = events.poll().await.expect("a connection")

@@ -106,8 +106,7 @@ pub(crate) struct Usage {
     pub(crate) peak: u64,
 }
 
-impl Usage {
-    pub(crate) fn mib(bytes: u64) -> String {
-        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-    }
+/// Bytes in words.
+pub(crate) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
