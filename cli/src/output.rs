@@ -113,6 +113,12 @@ pub(crate) fn progress(len: usize, unit: &str) -> ProgressBar {
     ProgressBar::new(len as u64).with_style(style)
 }
 
+/// A progress bar of steps with a word about the one under way; invisible like [`progress`].
+pub(crate) fn steps(len: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}");
+    ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

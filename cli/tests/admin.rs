@@ -423,7 +423,10 @@ fn models_and_statistics() {
     assert_eq!(lines[0], ["model", "latest", "created", "description"]);
     assert_eq!(lines[1][..2], ["digits", "1"]);
     let versions = plane.try_run(&["model", "show", "digits"]).success();
-    assert_eq!(words(&versions)[0], ["version", "bytes", "baseline", "signed", "created", "digest"]);
+    assert_eq!(
+        words(&versions)[0],
+        ["version", "bytes", "baseline", "signed", "aliases", "created", "digest"]
+    );
     let version = plane.run(&["model", "show", "digits=1"]);
     assert!(pushed.stdout.contains(version["digest"].as_str().expect("a digest")));
     plane.try_run(&["model", "show", "digits=2"]).failure(4, &["digits"]);

@@ -253,3 +253,76 @@ fn models_are_assigned_and_their_way_is_watched() {
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("kws=7"), "{}", wrong.stderr);
 }
+
+/// The public part of a test's digest arguments.
+const DATASET: &str = "abababababababababababababababababababababababababababababababab";
+
+#[test]
+fn a_model_file_is_compiled_by_the_control_plane_and_signed() {
+    let bench = Bench::new();
+    let mut plane = Plane::start(&bench, "data", &[]);
+    plane.run(&["keys", "create"]);
+    let model = support::model_file("digits_resnet_int8.tflite");
+    let pushed = plane.run(&push(&model, &["--run", "exp-7", "--dataset", DATASET, "--floor", "1"]));
+    assert_eq!((&pushed["version"], &pushed["has_report"]), (&json!(1), &json!(true)));
+    assert_eq!((&pushed["release"]["complete"], &pushed["release"]["floor"]), (&json!(true), &json!(1)));
+    let lineage = &pushed["lineage"];
+    assert_eq!((&lineage["run"], &lineage["dataset"]), (&json!("exp-7"), &json!(DATASET)));
+    assert_eq!(lineage["source"], pushed["artifact"]["source_digest"]);
+    let shown = plane.try_run(&["model", "show", "digits=1"]).success().stdout;
+    assert!(shown.contains("exp-7") && shown.contains(DATASET), "{shown}");
+
+    // An artifact says itself what it was compiled from.
+    let artifact = another(&bench, "second");
+    let uploaded = plane.run(&push(&artifact, &[]));
+    assert_eq!((&uploaded["version"], &uploaded["has_report"]), (&json!(2), &json!(false)));
+    assert_eq!(uploaded["lineage"]["source"], lineage["source"]);
+
+    let damaged = &std::fs::read(&model).expect("a model")[..1000];
+    let damaged = bench.file("damaged.tflite", damaged);
+    plane.try_run(&push(&damaged, &[])).failure(1, &[&damaged]);
+    let onnx = bench.file("model.onnx", b"model");
+    plane.try_run(&push(&onnx, &[])).failure(2, &[&onnx, "ONNX", ".tflite"]);
+    plane.try_run(&push(&artifact, &["--dataset", "x"])).failure(1, &["dataset", "64 hexadecimal digits"]);
+
+    // Nobody waits for it, and the server is killed meanwhile: it is compiled all the same.
+    let other = support::model_file("digits_cnn_int16.tflite");
+    let waiting = plane.try_run(&push(&other, &["--no-wait"])).success();
+    assert!(waiting.stdout.contains("`dunlin model compilations digits`"), "{}", waiting.stdout);
+    plane.kill();
+    plane.resume();
+    support::plane::wait_for("the compilation", || {
+        plane.run(&["model", "compilations", "digits"])[0]["status"] == "done"
+    });
+    let list = plane.try_run(&["model", "compilations", "digits"]).success().stdout;
+    assert!(list.contains("done") && list.contains("failed"), "{list}");
+    assert_eq!(plane.run(&["model", "show", "digits=3"])["release"], Value::Null);
+    assert_eq!(plane.run(&["model", "sign", "digits", "3"])["complete"], true);
+}
+
+#[test]
+fn an_alias_stands_for_a_version() {
+    let bench = Bench::new();
+    let plane = Plane::start(&bench, "data", &[]);
+    let (artifact, _) = digits(&bench);
+    for file in [&artifact, &another(&bench, "second")] {
+        plane.run(&push(file, &[]));
+    }
+    plane.fleet("meters");
+    plane.device("meters", "pump-1");
+    assert!(plane.try_run(&["model", "alias", "digits"]).success().stdout.starts_with("no aliases"));
+    let alias =
+        |version: &str| plane.try_run(&["model", "alias", "digits", "champion", version]).success().stdout;
+    assert_eq!(alias("1"), "digits@champion is version 1\n");
+    let assigned = || plane.try_run(&["device", "assign", "pump-1", "a=digits:@champion"]).success().stdout;
+    assert!(assigned().ends_with("a=digits:1\n"));
+    assert_eq!(alias("2"), "digits@champion is version 2\n");
+    assert!(assigned().ends_with("a=digits:2\n"));
+    assert_eq!(plane.run(&["model", "alias", "digits", "champion"])["version"], 2);
+    assert!(plane.try_run(&["model", "alias", "digits"]).success().stdout.contains("champion"));
+    assert_eq!(plane.run(&["model", "show", "digits=2"])["aliases"], json!(["champion"]));
+    plane.try_run(&["model", "alias", "digits", "champion", "9"]).failure(1, &["no version 9"]);
+    plane.try_run(&["model", "alias", "digits", "champion", "--remove"]).success();
+    plane.try_run(&["model", "alias", "digits", "champion"]).failure(4, &["digits@champion"]);
+    plane.try_run(&["device", "assign", "pump-1", "digits=@champion"]).failure(4, &["digits@champion"]);
+}

@@ -121,6 +121,20 @@ pub const MODELS: i64 = 10_000;
 pub const MODEL_VERSIONS: i64 = 100_000;
 /// Uploads of artifacts at once; each takes up to twice the largest artifact in memory.
 pub const UPLOADS: usize = 4;
+/// Aliases of a model.
+pub const ALIASES: usize = 100;
+/// Sources that wait to be compiled, over all models.
+pub const COMPILATIONS: usize = 100;
+/// How often each process looks for sources that another one took in, or died over.
+pub const COMPILATIONS_POLL: Duration = Duration::from_secs(2);
+/// How often the progress of a compilation is written down, and its lease renewed.
+pub const COMPILATION_PROGRESS: Duration = Duration::from_secs(1);
+/// How often a compilation is begun before it is given up, because processes end over it.
+pub const COMPILATION_ATTEMPTS: i64 = 3;
+/// How long it is shown what became of a compilation.
+pub const COMPILATIONS_KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// Bytes of the stack of a thread that compiles.
+pub const COMPILER_STACK: usize = 16 << 20;
 /// Digests whose model version is kept in memory.
 pub const MODEL_DIGESTS_CACHED: usize = 10_000;
 /// Artifacts that leave one process at once. Each takes the connection's [`HTTP_BUFFER_BYTES`] and a few pieces: 8 KiB

@@ -38,6 +38,11 @@ pub fn migrations() -> &'static [Migration] {
             sql: include_str!("../../migrations/0005_credentials.sql"),
         },
         Migration { version: 6, name: "trust", sql: include_str!("../../migrations/0006_trust.sql") },
+        Migration {
+            version: 7,
+            name: "publishing",
+            sql: include_str!("../../migrations/0007_publishing.sql"),
+        },
     ]
 }
 

@@ -57,7 +57,7 @@ pub use filter::{Filter, FilterError};
 pub(crate) use hooks::PREFIX as HOOKS;
 pub use hooks::router as hooks_router;
 pub use login::{Gate, authenticate};
-pub(crate) use names::check_name;
+pub(crate) use names::{check_name, is_value};
 pub use settings::{OwnSettings, Settings};
 pub use state::{Applied, apply_state};
 pub(crate) use store::devices::{name_model, renew_all, renew_assigned};

@@ -6,23 +6,23 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use dunlin_protocol::limits::MAX_RELEASE;
 use dunlin_protocol::{Release, Signed};
-use object_store::ObjectStoreExt as _;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::bytes::ArtifactBytes;
+use super::ModelVersion;
+use super::aliases;
+use super::compile::{self, CompilationView};
 use super::delivery::deliver;
+use super::publish::{add_version, put_artifact};
 use super::release::{self, ReleaseRefused};
-use super::store::{self, Model, Version};
-use super::view::{ArtifactView, BaselineView, ModelView, ReleaseView, VersionView};
-use super::{ModelVersion, path, store_problem};
+use super::store::{self, Lineage, Model, Version};
+use super::view::{BaselineView, ModelView, ReleaseView, VersionView};
 use crate::access::{Action, Caller, Resource, Subject, audit, authorize};
 use crate::app::App;
 use crate::clock::SECOND_US;
-use crate::db::Tx;
-use crate::devices::check_name;
+use crate::devices::{check_name, is_value};
 use crate::http::{
     ClientAddress, ETag, Json, Page, PageQuery, Path, Preconditions, Problem, Query, Tagged, octets,
 };
@@ -40,6 +40,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(fetch_artifact))
         .routes(routes!(get_baseline))
         .routes(routes!(put_release, get_release))
+        .routes(routes!(get_report))
+        .merge(aliases::router())
+        .merge(compile::router())
 }
 
 /// A model to be made.
@@ -191,21 +194,76 @@ async fn change(
     Ok(Tagged::new(ETag::revision(model.revision), model.into()))
 }
 
+/// What is uploaded, and where it comes from.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct UploadQuery {
+    /// What the body is: an artifact, or a model that the server compiles.
+    #[serde(default)]
+    #[param(inline)]
+    format: SourceFormat,
+    /// The experiment's run that the model comes from.
+    #[serde(default)]
+    #[param(max_length = 256)]
+    run: String,
+    /// SHA-256 of the data set that it was trained with, in hex.
+    #[serde(default)]
+    #[param(max_length = 64, pattern = "^([0-9a-f]{64})?$")]
+    dataset: String,
+    /// SHA-256 of what an artifact was compiled from, in hex. Of a model that the server compiles it is known.
+    #[serde(default)]
+    #[param(max_length = 64, pattern = "^([0-9a-f]{64})?$")]
+    source: String,
+}
+
+/// What a body can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SourceFormat {
+    /// A .dunlin artifact.
+    #[default]
+    Dunlin,
+    /// A TensorFlow Lite model.
+    Tflite,
+}
+
+impl UploadQuery {
+    fn lineage(&self) -> Result<Lineage, Problem> {
+        if !is_value(&self.run) {
+            let detail = format!("at most {} characters are expected", limits::VALUE_CHARS);
+            return Err(Problem::unprocessable("run", detail));
+        }
+        for (field, digest) in [("dataset", &self.dataset), ("source", &self.source)] {
+            let is_hex = digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            if !is_hex || ![0, 64].contains(&digest.len()) {
+                let detail = "a SHA-256 has 64 hexadecimal digits in lower case";
+                return Err(Problem::unprocessable(field, detail));
+            }
+        }
+        let UploadQuery { run, dataset, source, .. } = self;
+        Ok(Lineage { run: run.clone(), dataset: dataset.clone(), source: source.clone() })
+    }
+}
+
 /// Uploads an artifact as the model's next version. The same artifact again gives the version that it already has,
-/// with status 200.
+/// with status 200. A model in another format is compiled in the background: the answer says where to look for it.
 #[utoipa::path(post, path = "/models/{name}/versions", operation_id = "upload_version", tag = "models",
-    params(("name" = String, Path, min_length = 1, max_length = 64)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A .dunlin artifact"),
-    responses((status = 201, body = VersionView, headers(("location" = String, description = "The version's path"))),
+    params(("name" = String, Path, min_length = 1, max_length = 64), UploadQuery),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A .dunlin artifact, or a model"),
+    responses((status = 202, body = CompilationView, description = "It is going to be compiled",
+            headers(("location" = String, description = "The compilation's path"))),
+        (status = 201, body = VersionView, headers(("location" = String, description = "The version's path"))),
         (status = 200, body = VersionView, description = "The model has this artifact already")))]
 async fn upload(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     authorize(&caller, Action::PublishModels, Resource::Model(&name))?;
+    let lineage = query.lineage()?;
     let _permit = app
         .models
         .uploads
@@ -218,97 +276,22 @@ async fn upload(
     // A connection must not wait for a slow upload.
     drop(db);
     let body = octets(&headers, body, app.config.http_artifact_size.0).await?;
-    let length = body.len();
-    let copied = ArtifactBytes::copy(&body);
-    let checked = tokio::task::spawn_blocking(move || check(&copied))
-        .await
-        .map_err(|error| Problem::internal(&error))?
-        .map_err(|reason| Problem::unprocessable("body", format!("this is no usable artifact: {reason}")))?;
-    debug_assert_eq!(checked.size, length);
-    // First the bytes, then the row: a version never lacks its artifact. An upload that ends in between leaves bytes
-    // that nobody refers to, under a name that a repetition uses again.
-    let digest = checked.digest.clone();
-    app.artifacts.put(&path(&digest), body.into()).await.map_err(|error| store_problem(&digest, &error))?;
-    let version = Version {
-        model: name.clone(),
-        version: 0,
-        digest,
-        size: i64::try_from(checked.size).unwrap_or(i64::MAX),
-        manifest_json: checked.manifest_json,
-        has_baseline: checked.has_baseline,
-        created_us: app.clock.now_us(),
-        created_by: caller.principal.id.clone(),
-        release: None,
-    };
+    if query.format == SourceFormat::Tflite {
+        return compile::enqueue(&app, &caller, &name, body, lineage).await;
+    }
+    let version = put_artifact(&app, &name, &caller.principal.id, body, lineage, None).await?;
     let mut transaction = app.db.begin().await?;
     let tx = &mut transaction;
     let (version, is_new) = add_version(&app, tx, &caller, &version).await?;
     let keys = release_keys(tx).await?;
+    let aliases = aliases::of_model(tx, &name).await?;
     transaction.commit().await?;
     let found = ModelVersion { model: version.model.clone(), version: version.version };
     app.models.remember(&version.digest, &found);
     let location = format!("/api/v1/models/{name}/versions/{}", version.version);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::LOCATION, location)], Json(VersionView::new(version, &keys))).into_response())
-}
-
-/// What an upload's check found.
-struct Checked {
-    digest: String,
-    size: usize,
-    manifest_json: String,
-    has_baseline: bool,
-}
-
-fn check(bytes: &ArtifactBytes) -> Result<Checked, String> {
-    let artifact = bytes.parse().map_err(|error| error.to_string())?;
-    artifact.verify_digest().map_err(|error| error.to_string())?;
-    let size = bytes.as_slice().len();
-    if artifact.bytes().len() != size {
-        return Err(format!("{} bytes follow its end", size - artifact.bytes().len()));
-    }
-    let view = ArtifactView::of(&artifact).map_err(|error| error.to_string())?;
-    Ok(Checked {
-        digest: hex::encode(artifact.digest()),
-        size,
-        manifest_json: serde_json::to_string(&view).map_err(|error| error.to_string())?,
-        has_baseline: artifact.baseline().is_some(),
-    })
-}
-
-/// Adds the version with the next number, or finds the one with the same artifact.
-async fn add_version(
-    app: &App,
-    tx: &mut Tx,
-    caller: &Caller,
-    version: &Version,
-) -> Result<(Version, bool), Problem> {
-    let model = &version.model;
-    // This locks the model: of two uploads of the same artifact the second sees the first.
-    let number = store::next_version(tx, model).await?.ok_or_else(|| no_model(model))?;
-    if let Some(found) = store::by_digest(tx, &version.digest).await? {
-        if found.model != *model {
-            let detail = format!("this artifact is version {} of the model {:?}", found.version, found.model);
-            return Err(Problem::conflict(detail).field("body"));
-        }
-        let existing = store::version(tx, model, found.version).await?.ok_or_else(|| no_model(model))?;
-        store::give_back(tx, model).await?;
-        return Ok((existing, false));
-    }
-    if number > limits::MODEL_VERSIONS {
-        return Err(Problem::conflict(format!("the model has {} versions", limits::MODEL_VERSIONS)));
-    }
-    let version = Version { version: number, ..version.clone() };
-    store::insert_version(tx, &version).await.map_err(|error| match error.is_unique_violation() {
-        true => Problem::conflict("another model got this artifact at the same time").field("body"),
-        false => error.into(),
-    })?;
-    crate::devices::name_model(tx, &version.digest, model, number).await?;
-    let after = serde_json::json!({ "version": number, "digest": version.digest, "size": version.size });
-    let id = format!("{model}/{number}");
-    audit(app, tx, caller, "model.upload", Subject::of_model("version", &id, model), None, Some(after))
-        .await?;
-    Ok((version, true))
+    Ok((status, [(header::LOCATION, location)], Json(VersionView::new(version, &keys, &aliases)))
+        .into_response())
 }
 
 /// Lists a model's versions, the newest first.
@@ -330,8 +313,9 @@ async fn list_versions(
     }
     let versions = store::versions(&mut db, &name, before, limit + 1).await?;
     let keys = release_keys(&mut db).await?;
+    let aliases = aliases::of_model(&mut db, &name).await?;
     let page = Page::new(versions, limit, |version| version.version);
-    Ok(Json(page.map(|version| VersionView::new(version, &keys))))
+    Ok(Json(page.map(|version| VersionView::new(version, &keys, &aliases))))
 }
 
 /// The release keys that devices believe; none without a root.
@@ -365,8 +349,10 @@ async fn get_version(
     Path((name, number)): Path<(String, String)>,
 ) -> Result<Json<VersionView>, Problem> {
     let version = find(&app, &caller, &name, &number).await?;
-    let keys = release_keys(&mut *app.db.read().acquire().await?).await?;
-    Ok(Json(VersionView::new(version, &keys)))
+    let mut db = app.db.read().acquire().await?;
+    let keys = release_keys(&mut db).await?;
+    let aliases = aliases::of_model(&mut db, &name).await?;
+    Ok(Json(VersionView::new(version, &keys, &aliases)))
 }
 
 /// Downloads a version's artifact, or a range of it.
@@ -458,6 +444,21 @@ async fn get_baseline(
     let artifact = bytes.parse().map_err(|error| Problem::internal(&error))?;
     let baseline = artifact.baseline().ok_or_else(missing)?;
     Ok(tagged(&version, Json(BaselineView::of(&baseline)).into_response()))
+}
+
+/// Shows what the compiler did. 404 when the artifact was uploaded.
+#[utoipa::path(get, path = "/models/{name}/versions/{version}/report", operation_id = "get_report", tag = "models",
+    params(("name" = String, Path, min_length = 1, max_length = 64), ("version" = i64, Path, minimum = 1)),
+    responses((status = 200, body = serde_json::Value)))]
+async fn get_report(
+    State(app): State<App>,
+    caller: Caller,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let version = find(&app, &caller, &name, &number).await?;
+    let missing = || Problem::not_found("compiler's report of version", &format!("{name}/{number}"));
+    let report = version.report_json.ok_or_else(missing)?;
+    serde_json::from_str(&report).map(Json).map_err(|error| Problem::internal(&error))
 }
 
 /// Uploads what a model's owners have signed about a version. Every signature must be valid and by a release key of the

@@ -1,13 +1,16 @@
 //! Models: names, versions by number, and the artifacts behind them, addressed by their digest.
 
+mod aliases;
 mod api;
 mod bytes;
+mod compile;
 mod delivery;
 #[cfg(test)]
 pub(crate) mod delivery_tests;
 mod downloads;
 mod metrics;
 mod piece;
+mod publish;
 mod release;
 mod store;
 #[cfg(test)]
@@ -22,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectStoreExt as _};
 use sqlx::AnyConnection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::app::App;
 use crate::db::DbError;
@@ -34,8 +37,9 @@ use verified::Verified;
 
 pub use api::router;
 pub use bytes::ArtifactBytes;
+pub use compile::run;
 pub(crate) use piece::piece;
-pub use store::{Model, Version};
+pub use store::{Lineage, Model, Version};
 
 /// Where devices fetch artifacts with tickets: a path begins with this.
 pub(crate) const ARTIFACTS: &str = "/api/v1/artifacts/";
@@ -55,6 +59,8 @@ pub struct Models {
     /// By digest in hex. A version never changes once it is there, so entries are never wrong.
     known: Mutex<HashMap<String, ModelVersion>>,
     uploads: Arc<Semaphore>,
+    /// A source came.
+    came: Notify,
     downloads: Downloads,
     pieces: Downloads,
     pieces_rate: RateLimit<()>,
@@ -80,6 +86,7 @@ impl Models {
         Models {
             known: Mutex::default(),
             uploads: Arc::new(Semaphore::new(limits::UPLOADS)),
+            came: Notify::new(),
             downloads: Downloads::new(downloads, http),
             pieces: Downloads::new(pieces, mqtt),
             pieces_rate: RateLimit::new(limits::PIECES_RATE, limits::PIECES_BURST),

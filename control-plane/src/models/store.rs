@@ -45,11 +45,26 @@ pub struct Version {
     pub created_by: String,
     /// What the model's owners signed about it, with the signatures.
     pub release: Option<Vec<u8>>,
+    /// Where it comes from.
+    pub lineage: Lineage,
+    /// What the compiler did, as JSON, if the server compiled it.
+    pub report_json: Option<String>,
+}
+
+/// Where a version comes from, as whoever published it says; what they do not say is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The experiment's run.
+    pub run: String,
+    /// SHA-256 of the data set, in hex.
+    pub dataset: String,
+    /// SHA-256 of the source, in hex.
+    pub source: String,
 }
 
 const MODEL: &str = "select name, description, next_version, revision, created_us, created_by from models";
 const VERSION: &str = "select v.model, v.version, v.digest, v.size, v.manifest_json, v.has_baseline, v.created_us, \
-                       v.created_by, r.message from model_versions v \
+                       v.created_by, v.run, v.dataset, v.source, v.report_json, r.message from model_versions v \
                        left join model_releases r on r.model = v.model and r.version = v.version";
 
 fn model_from_row(row: &AnyRow) -> Result<Model, DbError> {
@@ -74,6 +89,12 @@ fn version_from_row(row: &AnyRow) -> Result<Version, DbError> {
         created_us: row.try_get("created_us")?,
         created_by: row.try_get("created_by")?,
         release: row.try_get("message")?,
+        lineage: Lineage {
+            run: row.try_get("run")?,
+            dataset: row.try_get("dataset")?,
+            source: row.try_get("source")?,
+        },
+        report_json: Some(row.try_get::<String, _>("report_json")?).filter(|report| !report.is_empty()),
     })
 }
 
@@ -154,7 +175,8 @@ pub(super) async fn next_version(db: &mut AnyConnection, name: &str) -> Result<O
 pub(super) async fn insert_version(db: &mut AnyConnection, version: &Version) -> Result<(), DbError> {
     sqlx::query(
         "insert into model_versions (model, version, digest, size, manifest_json, has_baseline, created_us, \
-         created_by) values ($1, $2, $3, $4, $5, $6, $7, $8)",
+         created_by, run, dataset, source, report_json) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&version.model)
     .bind(version.version)
@@ -164,6 +186,10 @@ pub(super) async fn insert_version(db: &mut AnyConnection, version: &Version) ->
     .bind(i64::from(version.has_baseline))
     .bind(version.created_us)
     .bind(&version.created_by)
+    .bind(&version.lineage.run)
+    .bind(&version.lineage.dataset)
+    .bind(&version.lineage.source)
+    .bind(version.report_json.as_deref().unwrap_or_default())
     .execute(db)
     .await?;
     Ok(())

@@ -8,6 +8,7 @@ use dunlin_protocol::{Release, Signed};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::aliases::Alias;
 use super::release;
 use super::store::{Model, Version};
 use crate::clock::SECOND_US;
@@ -61,6 +62,12 @@ pub(super) struct VersionView {
     /// What the model's owners have signed about it; null: nothing.
     #[schema(required)]
     release: Option<ReleaseView>,
+    /// The aliases that name it.
+    aliases: Vec<String>,
+    /// Where it comes from.
+    lineage: LineageView,
+    /// Whether the server compiled it: then there is a report.
+    has_report: bool,
     /// When it was uploaded.
     created: Timestamp,
     /// The principal that uploaded it.
@@ -68,9 +75,18 @@ pub(super) struct VersionView {
 }
 
 impl VersionView {
-    /// The version; `keys` are the newest root's release keys.
-    pub(super) fn new(version: Version, keys: &KeySet) -> Self {
+    /// The version; `keys` are the newest root's release keys, `aliases` the model's.
+    pub(super) fn new(version: Version, keys: &KeySet, aliases: &[Alias]) -> Self {
+        let named = aliases.iter().filter(|alias| alias.version == version.version);
+        let said = |text: String| Some(text).filter(|text| !text.is_empty());
         VersionView {
+            aliases: named.map(|alias| alias.alias.clone()).collect(),
+            lineage: LineageView {
+                run: said(version.lineage.run),
+                dataset: said(version.lineage.dataset),
+                source: said(version.lineage.source),
+            },
+            has_report: version.report_json.is_some(),
             release: version.release.as_deref().and_then(|message| ReleaseView::new(message, keys)),
             model: version.model,
             version: version.version,
@@ -83,6 +99,20 @@ impl VersionView {
             created_by: version.created_by,
         }
     }
+}
+
+/// Where a version comes from, as whoever published it said; null: they did not.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LineageView {
+    /// The experiment's run.
+    #[schema(required)]
+    run: Option<String>,
+    /// SHA-256 of the data set, in hex.
+    #[schema(required)]
+    dataset: Option<String>,
+    /// SHA-256 of the source, in hex.
+    #[schema(required)]
+    source: Option<String>,
 }
 
 /// What the owners of a model have signed about a version.

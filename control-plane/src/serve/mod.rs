@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::db::{Db, migrations};
 use crate::devices;
 use crate::limits;
+use crate::models;
 use crate::trust;
 use connections::Connections;
 
@@ -85,6 +86,7 @@ impl Server {
         ingest.spawn(crate::telemetry::run(app.clone()));
         background.spawn(housekeeping::run(app.clone()));
         background.spawn(devices::run(app.clone()));
+        background.spawn(models::run(app.clone()));
         let http = Handle::new();
         let http_task = spawn_http(&app, listener, http.clone(), certificate, &mut background)?;
         // Last, since a token of a start that fails would be lost.

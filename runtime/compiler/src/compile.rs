@@ -61,16 +61,60 @@ pub struct Compiled {
     pub report: Report,
 }
 
+/// The parts of a compilation, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The file is read into a graph.
+    Import,
+    /// The graph is simplified.
+    Passes,
+    /// Nodes become instructions with all their constants.
+    Lower,
+    /// Tensors get their places in the arena.
+    Plan,
+    /// The artifact is written, and its golden vectors are computed by running it.
+    Assemble,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Step; 5] = [Step::Import, Step::Passes, Step::Lower, Step::Plan, Step::Assemble];
+
+    /// The name that people read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Step::Import => "import",
+            Step::Passes => "passes",
+            Step::Lower => "lower",
+            Step::Plan => "plan",
+            Step::Assemble => "assemble",
+        }
+    }
+}
+
 /// Compiles a model file (a `.tflite` file's bytes).
 pub fn compile(model: &[u8], options: &Options) -> Result<Compiled, CompileError> {
+    compile_watched(model, options, |_| {})
+}
+
+/// [`compile()`] that says what it is about to do.
+pub fn compile_watched(
+    model: &[u8],
+    options: &Options,
+    mut begins: impl FnMut(Step),
+) -> Result<Compiled, CompileError> {
+    begins(Step::Import);
     let imported = import::import(model)?;
     let mut graph = imported.graph;
     if options.expose_intermediates {
         expose(&mut graph);
     }
     let source = report::SourceSummary::of(&graph);
+    begins(Step::Passes);
     passes::run(&mut graph, &options.bounds)?;
+    begins(Step::Lower);
     let mut program = lower::lower(&graph)?;
+    begins(Step::Plan);
     let placed = assemble::place(&mut program);
     let names: Vec<&str> =
         graph.inputs.iter().chain(&graph.outputs).map(|&id| graph.values[id].name.as_str()).collect();
@@ -79,14 +123,20 @@ pub fn compile(model: &[u8], options: &Options) -> Result<Compiled, CompileError
         producer: concat!("dunlin-compiler ", env!("CARGO_PKG_VERSION")),
         target: options.target.name(),
         source_format: imported.format,
-        source_digest: sha2::Sha256::digest(model).into(),
+        source_digest: source_digest(model),
         macs: program.steps.iter().map(|step| step.macs).sum(),
         arena_bound: placed.arena_bound as u32,
         io_names: &names.join("\n"),
     };
+    begins(Step::Assemble);
     let artifact = assemble::assemble(&program, &placed, manifest, options.golden, &options.bounds)?;
     let report = report::report(&source, &graph, &program, &placed, &artifact, model.len(), options);
     Ok(Compiled { artifact, report })
+}
+
+/// What stands in the manifest of an artifact that was compiled from this file: its SHA-256.
+pub fn source_digest(model: &[u8]) -> [u8; 32] {
+    sha2::Sha256::digest(model).into()
 }
 
 /// Makes every computed value an output.

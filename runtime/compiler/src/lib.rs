@@ -26,7 +26,7 @@ mod resize;
 
 pub use assemble::{AlignedBytes, Bounds};
 pub use calibrate::{Calibration, calibrate};
-pub use compile::{Compiled, Options, Target, compile};
+pub use compile::{Compiled, Options, Step, Target, compile, compile_watched, source_digest};
 pub use error::{CompileError, Unsupported};
 pub use lower::supported_operators;
 pub use report::{OperatorReport, Report};
