@@ -239,7 +239,7 @@ pub(crate) fn link(project: &Project, target: &str) -> Result<u64> {
     let image = Image::read(&project.target.join(target).join("release/dunlin-link"))?;
     if image.can_panic {
         bail!(
-            "monitor, protocol, trust or the agent's core has code that can panic on {target}: see dunlin-link"
+            "digests, monitor, protocol, trust or the agent's core have code that can panic on {target}: see dunlin-link"
         );
     }
     Ok(image.flash_bytes())

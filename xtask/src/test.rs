@@ -281,7 +281,7 @@ fn no_std(project: &Project) -> Result<String> {
         linked.push(format!("{target} {} bytes", firmware::link(project, target)?));
     }
     Ok(format!(
-        "monitor, protocol, trust and agent core linked without code that can panic: {}",
+        "digests, monitor, protocol, trust and agent core linked without code that can panic: {}",
         linked.join(", ")
     ))
 }

@@ -1,5 +1,5 @@
-//! Links everything that firmware can call in the monitor, the protocol, the trust and the agent's core, with inputs that the
-//! compiler knows nothing about. It is never run: `cargo xtask test` builds it and looks whether the linker had to keep
+//! Links everything that firmware can call in the monitor, the protocol, the trust and the agent's core, and what computes an
+//! artifact's digest, with inputs that the compiler knows nothing about. It is never run: `cargo xtask test` builds it and looks whether the linker had to keep
 //! the panic handler. If it is gone, no input can make that code panic.
 #![no_std]
 #![no_main]
@@ -9,10 +9,11 @@ use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
 use dunlin_agent::uplink::{self, MessageKey, Settings, Uplink};
+use dunlin_artifact::{Artifact, Digester};
 use dunlin_monitor::{FeatureKind, Period, Ring, Shape, Window};
 use dunlin_protocol::{
-    Ack, Certificate, CertificateRequest, Desired, DeviceId, Envelope, Event, Label, Release, Report,
-    ReportEncoder, Root, SequenceWindow, Signed, State, Topic, UpKind, write_signed,
+    Ack, Certificate, CertificateRequest, Chunk, Desired, DeviceId, Envelope, Event, Fetch, Label, Release,
+    Report, ReportEncoder, Root, SequenceWindow, Signed, State, Topic, UpKind, write_signed,
 };
 use dunlin_trust::{Time, Trust, Verifier};
 
@@ -31,6 +32,7 @@ fn main() -> ! {
     let message = black_box(&*MESSAGE);
     messages(message, black_box(OUT));
     topics(message);
+    artifacts(message);
     trust(message, black_box(OUT));
     reports(message, black_box(OUT), black_box(RING));
     uplink()
@@ -64,6 +66,8 @@ fn messages(bytes: &[u8], out: &mut [u8]) {
     black_box(Ack::decode(bytes).map(|ack| ack.encode(out)).is_ok());
     black_box(CertificateRequest::decode(bytes).map(|request| request.encode(out)).is_ok());
     black_box(Certificate::decode(bytes).map(|certificate| certificate.encode(out)).is_ok());
+    black_box(Fetch::decode(bytes).map(|fetch| fetch.encode(out)).is_ok());
+    black_box(Chunk::decode(bytes).map(|chunk| chunk.encode(out)).is_ok());
 }
 
 /// Ed25519 is the firmware's own choice.
@@ -95,6 +99,16 @@ fn trust(bytes: &[u8], out: &mut [u8]) {
         }
     }
     black_box(trust.encode());
+}
+
+/// The digest of an artifact as a whole, and as it comes in pieces.
+fn artifacts(bytes: &[u8]) {
+    if let Ok(artifact) = Artifact::parse(bytes) {
+        black_box(artifact.verify_digest().is_ok());
+    }
+    let mut digester = Digester::new();
+    bytes.chunks(7).for_each(|piece| digester.update(black_box(piece)));
+    black_box(digester.finish());
 }
 
 fn topics(bytes: &[u8]) {
