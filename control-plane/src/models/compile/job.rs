@@ -32,6 +32,8 @@ pub(super) struct Job {
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+// The API's description has a `Status` of the server.
+#[schema(as = CompilationStatus)]
 pub(in crate::models) enum Status {
     /// It waits.
     Queued,
