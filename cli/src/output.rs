@@ -27,6 +27,12 @@ impl Outcome {
         Outcome { json: Outcome::new(report, String::new()).json, ..self }
     }
 
+    /// The same with more text for people at its end.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.text += more;
+        self
+    }
+
     /// The end of a command that printed its results as they came.
     pub(crate) fn printed() -> Self {
         Outcome { json: String::new(), text: String::new(), failure: None }

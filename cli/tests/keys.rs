@@ -211,13 +211,14 @@ fn root_keys_that_stay_offline_sign_a_file() {
     damaged[40] ^= 1;
     std::fs::write(&file, &damaged).expect("written");
     owner.try_run(&["submit", &file]).failure(1, &[&file]);
+    assert_eq!(owner.device().root(), 2);
     std::fs::write(&file, whole).expect("written");
     owner.run(&["submit", &file]);
     assert_eq!(owner.device().root(), 3);
 
     let text = bench.file("text.pem", b"no key");
     dunlin(&["keys", "sign", &file, "--key", &text]).failure(1, &[&text, "no private key in PEM"]);
-    dunlin(&["keys", "sign", &text, "--key", &offline]).failure(1, &[&text, "is no root"]);
+    dunlin(&["keys", "sign", &text, "--key", &offline]).failure(1, &[&text, "is no root or release"]);
 }
 
 #[test]

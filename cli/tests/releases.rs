@@ -136,6 +136,36 @@ fn two_of_three_owners_sign_one_after_another_and_a_revoked_key_counts_no_more()
     plane.run(&["device", "assign", "pump-1", "other=digits:1"]);
 }
 
+#[test]
+fn release_keys_that_stay_offline_sign_a_file() {
+    let bench = Bench::new();
+    let plane = Plane::start(&bench, "data", &[]);
+    let (artifact, _) = digits(&bench);
+    plane.run(&["keys", "create"]);
+    let (offline, public) = owner(&bench, 2);
+    plane.run(&["keys", "rotate", "--role", "release", "--with", &public]);
+    let pushed = plane.try_run(&push(&artifact, &[])).success();
+    assert!(pushed.stdout.contains("holds no release key"), "{}", pushed.stdout);
+    let file = bench.path("digits-1.release");
+    let written =
+        plane.run(&["model", "sign", "digits", "1", "--floor", "1", "--hardware", "mcu", "--out", &file]);
+    assert_eq!((&written["model"], &written["signers"]), (&json!("digits"), &json!([])));
+    plane.try_run(&["keys", "submit", &file]).failure(1, &[&file, "nobody has signed it"]);
+    // On the other machine: no server. What is signed is shown.
+    let none = bench.path("none");
+    let arguments = ["keys", "--dir", &none, "sign", &file, "--key", &offline];
+    let signed = support::dunlin(&arguments).success().stdout;
+    let digest = written["digest"].as_str().expect("a digest");
+    for part in ["release of digits version 1\n", digest, "mcu", &public] {
+        assert!(signed.contains(part), "{signed}");
+    }
+    assert_eq!(plane.run(&["keys", "show", &file])["signers"], json!([public]));
+    let taken = plane.try_run(&["keys", "submit", &file]).success().stdout;
+    assert!(taken.ends_with("signed: 1 of 1 signatures\n"), "{taken}");
+    let release = plane.run(&["model", "show", "digits=1"])["release"].clone();
+    assert_eq!((&release["complete"], &release["floor"]), (&json!(true), &json!(1)));
+}
+
 /// A device that says what its slot holds.
 struct Device {
     connection: Raw,

@@ -3,18 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use dunlin_control_plane::time::Timestamp;
 use dunlin_protocol::Role;
-use dunlin_protocol::limits::MAX_ROOT;
 use dunlin_trust::SigningKey;
 use serde_json::{Value, json};
 
-use crate::error::{Failure, read_file, write_file};
-use crate::keys::{Content, Folder, Key, ServerTrust, SignedRoot, expiry, now_unix_s, parse_key, read_key};
+use crate::error::{Failure, write_file};
+use crate::keys::{
+    Content, Folder, Key, ServerTrust, SignedFile, SignedRoot, expiry, now_unix_s, parse_key, read_key, time,
+};
 use crate::output::{Outcome, table};
-use crate::server::{Api, ServerArgs, text};
+use crate::server::{Api, Column, ServerArgs, details, text};
 
-const SECOND_US: u64 = 1_000_000;
+const RELEASE: [Column; 7] = [
+    ("digest", "/digest"),
+    ("bytes", "/size"),
+    ("withdraws below", "/floor"),
+    ("hardware", "/hardware"),
+    ("written", "/issued"),
+    ("expires", "/expires"),
+    ("signed by", "/signers"),
+];
 
 /// The keys that decide what devices run: make, show, replace and revoke them.
 ///
@@ -26,7 +34,7 @@ Examples:
   dunlin keys create
   dunlin keys rotate --role release
   dunlin keys change --role release --add 3b6a… --threshold 2
-Root keys that stay offline sign a file:
+Keys that stay offline sign a file, which `dunlin model sign --out` writes for releases:
   dunlin keys change --role release --add 3b6a… --out root.signed
   dunlin keys sign root.signed --key offline.pem
   dunlin keys submit root.signed")]
@@ -54,7 +62,7 @@ enum Command {
         #[arg(long, value_name = "DAYS")]
         valid_days: Option<u32>,
     },
-    /// Show the newest root, or the one in a file.
+    /// Show the newest root, or what is in a file.
     Show {
         /// A file that `--out` wrote; no server is asked.
         file: Option<PathBuf>,
@@ -106,7 +114,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Add signatures to a root in a file. No server is asked.
+    /// Add signatures to a root or a release in a file, and show what it says. No server is asked.
     Sign {
         /// A file that `--out` wrote.
         file: PathBuf,
@@ -114,7 +122,7 @@ enum Command {
         #[arg(long = "key", value_name = "KEY.pem", required = true)]
         keys: Vec<PathBuf>,
     },
-    /// Upload a root that has all its signatures.
+    /// Upload a root that has all its signatures, or a release with signatures.
     Submit {
         /// A file that `--out` wrote.
         file: PathBuf,
@@ -161,7 +169,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         Command::Create { root_key, release_key, valid_days } => {
             create(&connect()?, &folder, root_key.as_deref(), release_key.as_deref(), *valid_days)
         }
-        Command::Show { file: Some(file) } => Ok(outcome(&read_root(file)?, &folder.keys()?, "")),
+        Command::Show { file: Some(file) } => describe(&SignedFile::read(file)?, &folder, ""),
         Command::Show { file: None } => show(&connect()?, &folder),
         Command::Export { file } => {
             let root = ServerTrust::root(&connect()?, &folder)?;
@@ -359,20 +367,32 @@ fn change(
 }
 
 fn sign(file: &Path, keys: &[PathBuf], folder: &Folder) -> Result<Outcome, Failure> {
-    let mut root = read_root(file)?;
+    let mut signed = SignedFile::read(file)?;
     for key in keys {
-        root.sign(&read_key(key)?);
+        signed.sign(&read_key(key)?);
     }
-    write_file(file, &root.encode()?)?;
-    Ok(outcome(&root, &folder.keys()?, ""))
+    signed.write(file)?;
+    describe(&signed, folder, "")
 }
 
 fn submit(api: &Api, folder: &Folder, file: &Path) -> Result<Outcome, Failure> {
-    let root = read_root(file)?;
-    let previous = ServerTrust::ask(api)?.newest(api, folder)?;
-    root.check(previous.as_ref()).map_err(|failure| failure.file(file))?;
-    upload(api, folder, &root)?;
-    Ok(outcome(&root, &folder.keys()?, ""))
+    let signed = SignedFile::read(file)?;
+    match &signed {
+        SignedFile::Root(root) => {
+            let previous = ServerTrust::ask(api)?.newest(api, folder)?;
+            root.check(previous.as_ref()).map_err(|failure| failure.file(file))?;
+            upload(api, folder, root)?;
+            describe(&signed, folder, "")
+        }
+        SignedFile::Release(release) => {
+            let about = release.describe()?;
+            let (model, version) = (text(&about["model"]), about["version"].to_string());
+            let path = ["models", model.as_str(), "versions", &version, "release"];
+            let taken = api.replace(&path, &release.encode()?).map_err(|failure| failure.file(file))?;
+            let so_far = format!("signed: {} of {} signatures\n", taken["signatures"], taken["threshold"]);
+            describe(&signed, folder, &so_far)
+        }
+    }
 }
 
 fn upload(api: &Api, folder: &Folder, root: &SignedRoot) -> Result<(), Failure> {
@@ -380,8 +400,16 @@ fn upload(api: &Api, folder: &Folder, root: &SignedRoot) -> Result<(), Failure> 
     folder.remember(root)
 }
 
-fn read_root(file: &Path) -> Result<SignedRoot, Failure> {
-    SignedRoot::decode(&read_file(file, MAX_ROOT as u64)?).map_err(|failure| failure.file(file))
+/// What a file holds.
+fn describe(signed: &SignedFile, folder: &Folder, more: &str) -> Result<Outcome, Failure> {
+    match signed {
+        SignedFile::Root(root) => Ok(outcome(root, &folder.keys()?, more)),
+        SignedFile::Release(release) => {
+            let about = release.describe()?;
+            let heading = format!("release of {} version {}", text(&about["model"]), about["version"]);
+            Ok(details(about, &heading, &RELEASE).and(more))
+        }
+    }
 }
 
 fn set_validity(content: &mut Content, days: u32) {
@@ -393,14 +421,7 @@ fn outcome(root: &SignedRoot, here: &[SigningKey], more: &str) -> Outcome {
     let content = root.content();
     let here: Vec<Key> = here.iter().map(SigningKey::public).collect();
     let signers = root.signers();
-    let time = |seconds: u64| {
-        let micros = i64::try_from(seconds.saturating_mul(SECOND_US)).unwrap_or(i64::MAX);
-        serde_json::to_value(Timestamp(micros)).unwrap_or_default()
-    };
-    let expires = match content.expires_unix_s {
-        0 => Value::Null,
-        seconds => time(seconds),
-    };
+    let expires = time(content.expires_unix_s);
     let roles: Vec<Value> = content
         .roles
         .iter()

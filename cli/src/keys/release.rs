@@ -3,8 +3,9 @@
 use dunlin_protocol::limits::MAX_RELEASE;
 use dunlin_protocol::{Name, Release, Role, Signature, Signed, write_signed};
 use dunlin_trust::{Dalek, SigningKey, Verifier as _, digest};
+use serde_json::{Value, json};
 
-use super::{Content, expiry};
+use super::{Content, expiry, time};
 use crate::error::Failure;
 
 /// The artifact that is signed: what its bytes are, not what a server says of them.
@@ -68,6 +69,29 @@ impl SignedRelease {
         let len = release.encode(&mut bytes).map_err(|error| unwritable(&error))?;
         bytes.truncate(len);
         Ok(SignedRelease { bytes, signatures: Vec::new() })
+    }
+
+    /// Reads a release. Its signatures are not checked: the control plane does that.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Failure> {
+        let signed: Signed<'_, Release<'_>> =
+            Signed::decode(message).map_err(|error| Failure::new(format!("is no release: {error}")))?;
+        Ok(SignedRelease { bytes: signed.bytes.to_vec(), signatures: signed.signatures.iter().collect() })
+    }
+
+    /// What it says, for people and programs.
+    pub(crate) fn describe(&self) -> Result<Value, Failure> {
+        let message = self.encode()?;
+        let signed: Signed<'_, Release<'_>> =
+            Signed::decode(&message).map_err(|error| Failure::new(format!("the release: {error}")))?;
+        let release = signed.message;
+        let hardware: Vec<&str> = release.hardware.iter().map(|class| class.0).collect();
+        let signers: Vec<String> =
+            self.signatures.iter().map(|signature| hex::encode(signature.key)).collect();
+        Ok(json!({
+            "model": release.model, "version": release.version, "digest": hex::encode(release.digest),
+            "size": release.size, "issued": time(release.issued_unix_s), "expires": time(release.expires_unix_s),
+            "floor": release.floor, "hardware": hardware, "signers": signers,
+        }))
     }
 
     /// The release that a control plane has, if it is about this version and an owner has signed it: then another one can

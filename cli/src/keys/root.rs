@@ -125,7 +125,7 @@ impl Content {
     }
 
     /// Checks that each role can do its work.
-    fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         for (role, set) in &self.roles {
             let (name, keys) = (role.as_str(), set.keys.len());
             if keys > MAX_KEYS {

@@ -46,6 +46,10 @@ enum Command {
         /// The artifact that is to be signed; refused when the control plane has another one.
         #[arg(long, value_name = "FILE.dunlin")]
         artifact: Option<PathBuf>,
+        /// Write the release to this file, with the signatures that can be made here, instead of uploading it: for keys
+        /// that stay offline.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         sign: SignArgs,
     },
@@ -111,7 +115,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let api = Api::connect(&args.server)?;
     match &args.command {
         Command::Push(args) => push::run(&api, args),
-        Command::Sign { model, version, artifact, sign } => {
+        Command::Sign { model, version, artifact, out, sign } => {
             let number = version.to_string();
             let path = ["models", model.as_str(), "versions", &number];
             let shown = api.get(&path, &[])?;
@@ -123,10 +127,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
                 }
             };
             let identity = sign::identify(model, &shown, &artifact)?;
-            let signed = sign::sign(&api, sign, &identity, !shown["release"].is_null())?;
+            let signed = sign::sign(&api, sign, &identity, !shown["release"].is_null(), out.as_deref())?;
             let text = signed.text(model, *version);
             match signed {
-                Signed::Yes(release) => {
+                Signed::Yes(release) | Signed::Written(_, release) => {
                     Ok(Outcome::new(&release, format!("{model} version {version}\n{text}")))
                 }
                 Signed::NotNeeded | Signed::NoKey(_) => Err(Failure::new(text.trim_end())),

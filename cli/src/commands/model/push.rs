@@ -129,7 +129,7 @@ fn finish(api: &Api, args: &Args, mut version: Value, artifact: &ModelFile) -> R
     if args.no_sign {
         return Ok(Outcome::new(&version, shown));
     }
-    match sign::sign(api, &args.sign, &identity, !version["release"].is_null()) {
+    match sign::sign(api, &args.sign, &identity, !version["release"].is_null(), None) {
         Ok(signed) => {
             let shown = shown + &signed.text(name, identity.version);
             if let Signed::Yes(release) = signed {

@@ -7,7 +7,9 @@ use dunlin_trust::SigningKey;
 use serde_json::{Value, json};
 
 use crate::error::Failure;
-use crate::keys::{Content, Folder, ServerTrust, SignedRelease, Terms, Version, now_unix_s, read_key};
+use crate::keys::{
+    Content, Folder, ServerTrust, SignedFile, SignedRelease, Terms, Version, now_unix_s, read_key,
+};
 use crate::model::ModelFile;
 use crate::output::printable;
 use crate::server::Api;
@@ -35,6 +37,8 @@ pub(super) enum Signed {
     NotNeeded,
     /// There is no key to sign with in this folder.
     NoKey(PathBuf),
+    /// It is in a file, with what it says.
+    Written(PathBuf, Value),
 }
 
 impl Signed {
@@ -49,6 +53,12 @@ impl Signed {
                 "not signed: {} holds no release key; sign it with: {sign} --release-key KEY.pem\n",
                 folder.display()
             ),
+            Signed::Written(file, _) => {
+                let file = file.display();
+                format!(
+                    "wrote {file}: dunlin keys sign {file} --key KEY.pem, then dunlin keys submit {file}\n"
+                )
+            }
             Signed::Yes(release) => {
                 let (count, threshold) = (&release["signatures"], &release["threshold"]);
                 match release["complete"].as_bool() {
@@ -68,11 +78,12 @@ pub(super) fn sign(
     args: &SignArgs,
     version: &Version<'_>,
     has_release: bool,
+    out: Option<&Path>,
 ) -> Result<Signed, Failure> {
     let folder = Folder::locate(args.folder.as_deref())?;
     let files = args.key_files();
     let Some(root) = ServerTrust::ask(api)?.newest(api, &folder)? else {
-        if files.is_empty() && args.terms.is_empty() {
+        if files.is_empty() && args.terms.is_empty() && out.is_none() {
             return Ok(Signed::NotNeeded);
         }
         let failure =
@@ -84,7 +95,7 @@ pub(super) fn sign(
         [] => in_folder(&folder, root)?,
         files => files.iter().map(|file| release_key(file, root)).collect::<Result<_, _>>()?,
     };
-    if keys.is_empty() {
+    if keys.is_empty() && out.is_none() {
         return Ok(Signed::NoKey(folder.path().to_owned()));
     }
     let number = version.version.to_string();
@@ -100,6 +111,11 @@ pub(super) fn sign(
     let missing = root.threshold(Role::Release).saturating_sub(release.signatures());
     let count = if files.is_empty() { missing } else { keys.len() };
     release.sign(&keys, count);
+    if let Some(out) = out {
+        let about = release.describe()?;
+        SignedFile::Release(release).write(out)?;
+        return Ok(Signed::Written(out.to_owned(), about));
+    }
     Ok(Signed::Yes(api.replace(&path, &release.encode()?)?))
 }
 
