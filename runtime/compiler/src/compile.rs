@@ -148,3 +148,20 @@ fn expose(graph: &mut Graph) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_told_once_and_in_order() {
+        let model = include_bytes!("../../../models/digits_lstm_int8.tflite");
+        let mut told = Vec::new();
+        let compiled = compile_watched(model, &Options::default(), |step| told.push(step)).expect("compiled");
+        assert_eq!(told, Step::ALL);
+        assert_eq!(compiled.report.source_bytes, model.len());
+        told.clear();
+        assert!(compile_watched(&model[..100], &Options::default(), |step| told.push(step)).is_err());
+        assert_eq!(told, [Step::Import]);
+    }
+}

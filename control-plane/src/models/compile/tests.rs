@@ -5,7 +5,7 @@ use object_store::ObjectStoreExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::worker::round;
+use super::worker::{round, work};
 use crate::access::{Role, Scope};
 use crate::db::lease::Lease;
 use crate::limits;
@@ -185,4 +185,23 @@ async fn no_more_wait_than_allowed_and_a_process_that_stops_leaves_them_to_other
     assert!(!round(&test.app).await.expect("it stops"));
     let list = test.get("/api/v1/models/digits/compilations").await.expect(200);
     assert!(list["items"].as_array().expect("items").iter().all(|job| job["status"] == "queued"));
+}
+
+#[tokio::test]
+async fn a_process_that_stops_in_the_middle_gives_the_source_back() {
+    let test = with_model().await;
+    let job = push(&test, "", MODEL).await.expect(202);
+    let id = job["id"].as_str().expect("an id");
+    let lease = Lease::new(format!("models.compile.{id}"), &test.app.process, limits::LEASE);
+    test.app.shutdown.cancel();
+    work(&test.app, id, &lease).await.expect("it stops");
+    let given_back = shown(&test, &job["id"]).await;
+    assert_eq!((&given_back["status"], &given_back["step"]), (&json!("queued"), &Value::Null));
+    assert!(has_source(&test, &job["id"]).await);
+    let attempts: i64 = sqlx::query_scalar("select attempts from model_compilations where id = $1")
+        .bind(id)
+        .fetch_one(test.app.db.read())
+        .await
+        .expect("a row");
+    assert_eq!(attempts, 0, "stopping is not the source's fault");
 }

@@ -82,7 +82,8 @@ enum End {
     Stopped,
 }
 
-async fn work(app: &App, id: &str, lease: &Lease) -> Result<(), Problem> {
+/// Compiles one source, for which the process has the lease.
+pub(super) async fn work(app: &App, id: &str, lease: &Lease) -> Result<(), Problem> {
     let found = store::get(&mut *app.db.read().acquire().await?, id).await?;
     // Another process may have finished it just now.
     let Some(mut job) = found.filter(|job| job.status.waits()) else { return Ok(()) };
@@ -143,6 +144,8 @@ async fn compile(app: &App, job: &mut Job, source: Bytes, lease: &Lease) -> End 
     let mut ticks = tokio::time::interval(limits::COMPILATION_PROGRESS);
     loop {
         tokio::select! {
+            biased;
+            () = app.shutdown.cancelled() => return End::Stopped,
             finished = &mut finished => return match finished {
                 Ok(Ok(Compiled { artifact, report })) => match serde_json::to_string(&report) {
                     Ok(report) => End::Compiled(artifact.into(), report),
@@ -152,7 +155,6 @@ async fn compile(app: &App, job: &mut Job, source: Bytes, lease: &Lease) -> End 
                 // The thread panicked, which is an error of the compiler.
                 Err(_) => End::Failed("the compiler broke down over this model; the server's log says where".to_owned()),
             },
-            () = app.shutdown.cancelled() => return End::Stopped,
             _ = ticks.tick() => {
                 let step = Step::ALL.get(begun.load(Ordering::Relaxed)).map_or("", |step| step.name());
                 let is_new = job.step != step;
