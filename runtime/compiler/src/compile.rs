@@ -164,4 +164,19 @@ mod tests {
         assert!(compile_watched(&model[..100], &Options::default(), |step| told.push(step)).is_err());
         assert_eq!(told, [Step::Import]);
     }
+
+    /// Files that made the compiler panic or take too much memory once, found by fuzzing.
+    #[test]
+    fn malformed_files_are_refused_with_a_reason() {
+        for (model, reason) in [
+            (
+                &include_bytes!("../../../fuzz/regressions/tflite/large_states")[..],
+                "larger than 16777216 bytes",
+            ),
+            (include_bytes!("../../../fuzz/regressions/tflite/too_many_axes"), "axes; at most"),
+        ] {
+            let error = compile(model, &Options::default()).expect_err("refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
 }

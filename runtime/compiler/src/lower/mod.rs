@@ -60,6 +60,12 @@ pub(crate) fn lower(graph: &Graph) -> Result<Program, CompileError> {
             limits::MAX_TENSORS
         )));
     }
+    // Inputs, outputs and states that no operator touches.
+    let ranks = cx.program.tensors.iter().map(|tensor| tensor.shape.len());
+    if let Some(rank) = ranks.max().filter(|&rank| rank > MAX_RANK) {
+        let message = format!("a tensor of the model has {rank} axes; at most {MAX_RANK} are supported");
+        return Err(CompileError::Model(message));
+    }
     Ok(cx.program)
 }
 
