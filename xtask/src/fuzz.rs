@@ -37,12 +37,16 @@ pub(crate) struct Options {
     /// Only these targets (file names in `fuzz/fuzz_targets`).
     #[arg(long, value_delimiter = ',')]
     target: Vec<String>,
+    /// Where the generator of inputs begins; another one each time without it.
+    #[arg(long)]
+    seed: Option<u32>,
 }
 
 impl Options {
-    /// Every target.
+    /// Every target. The inputs are the same ones each time as long as the code is: what passed passes again, and to look
+    /// for what nobody has found yet is not the tests' task.
     pub(crate) fn all(seconds: u64) -> Self {
-        Self { seconds, target: Vec::new() }
+        Self { seconds, target: Vec::new(), seed: Some(1) }
     }
 }
 
@@ -59,7 +63,7 @@ pub(crate) fn run(project: &Project, tools: &mut Tools, options: &Options) -> Re
     for target in targets {
         let folder = project.folder(&format!("fuzz/{target}"))?;
         let seeds = seeds(project, compiler.as_ref(), &target, &folder.join("seeds"))?;
-        let child = start(project, &programs.join(&target), &folder, &seeds, options.seconds)?;
+        let child = start(project, &programs.join(&target), &folder, &seeds, options)?;
         running.push((target, folder, child));
     }
     let mut done = Vec::new();
@@ -231,12 +235,20 @@ fn write_models(project: &Project, compiler: &Compiler, target: &str, folder: &P
     Ok(())
 }
 
-fn start(project: &Project, program: &Path, folder: &Path, seeds: &[PathBuf], seconds: u64) -> Result<Child> {
+fn start(
+    project: &Project,
+    program: &Path,
+    folder: &Path,
+    seeds: &[PathBuf],
+    options: &Options,
+) -> Result<Child> {
     let log = File::create(folder.join("log.txt"))?;
     // The first corpus folder receives what is found; the others are only read.
     let corpus = project.shell.create_dir(folder.join("corpus"))?;
     Command::new(program)
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", options.seconds))
+        // 0 is libFuzzer's word for any.
+        .arg(format!("-seed={}", options.seed.unwrap_or(0)))
         .arg(format!("-timeout={SECONDS_PER_INPUT}"))
         .arg(format!("-rss_limit_mb={MEGABYTES}"))
         .arg(format!("-malloc_limit_mb={MEGABYTES_AT_ONCE}"))

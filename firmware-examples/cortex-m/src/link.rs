@@ -8,6 +8,8 @@ use core::hint::black_box;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
+use dunlin_agent::flash::{BankWriter, Cell};
+use dunlin_agent::update::{self, Record, Update};
 use dunlin_agent::uplink::{self, MessageKey, Settings, Uplink};
 use dunlin_artifact::{Artifact, Digester};
 use dunlin_monitor::{FeatureKind, Period, Ring, Shape, Window};
@@ -16,6 +18,7 @@ use dunlin_protocol::{
     Report, ReportEncoder, Root, SequenceWindow, Signed, State, Topic, UpKind, write_signed,
 };
 use dunlin_trust::{Time, Trust, Verifier};
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 
 #[panic_handler]
 fn panic(_: &PanicInfo) -> ! {
@@ -35,6 +38,8 @@ fn main() -> ! {
     artifacts(message);
     trust(message, black_box(OUT));
     reports(message, black_box(OUT), black_box(RING));
+    flash(message, black_box(OUT));
+    update(message);
     uplink()
 }
 
@@ -138,6 +143,70 @@ fn reports(bytes: &[u8], out: &mut [u8], ring: &mut Ring<2, 4, 128>) {
         while let Ok(Some(len)) = encoder.next_body(out) {
             black_box(len);
         }
+    }
+}
+
+/// Flash of which nothing is known.
+struct SomeFlash;
+
+impl ErrorType for SomeFlash {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for SomeFlash {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        bytes.fill(black_box(offset as u8));
+        black_box(Ok(()))
+    }
+
+    fn capacity(&self) -> usize {
+        black_box(1 << 20)
+    }
+}
+
+impl NorFlash for SomeFlash {
+    const WRITE_SIZE: usize = 8;
+    const ERASE_SIZE: usize = 4096;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+        black_box((from, to));
+        black_box(Ok(()))
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+        black_box((offset, bytes));
+        black_box(Ok(()))
+    }
+}
+
+/// Values and artifacts in flash.
+fn flash(bytes: &[u8], out: &mut [u8]) {
+    let (from, to) = black_box((0, 8192));
+    if let Ok(mut cell) = Cell::<512>::open(&mut SomeFlash, from..to) {
+        black_box(cell.write(&mut SomeFlash, bytes).is_ok());
+        black_box(cell.read(&mut SomeFlash, out).is_ok());
+    }
+    if let Ok(mut writer) = BankWriter::resume::<SomeFlash>(from..to, black_box(5)) {
+        black_box(writer.append(&mut SomeFlash, bytes).is_ok());
+        black_box(writer.written());
+    }
+}
+
+/// A slot after a start, with whatever is stored, and whatever happens then.
+fn update(bytes: &[u8]) {
+    let record = Record::decode(bytes).unwrap_or_default();
+    let (mut update, actions) = Update::start(black_box(update::Settings::default()), record);
+    actions.for_each(|action| {
+        black_box(action);
+    });
+    for event in black_box([update::Event::Tick; 4]) {
+        for action in update.step(event, black_box(1), black_box(2)) {
+            black_box(action);
+        }
+        black_box((update.wake_at_ms(), update.status(), update.refusal()));
+        black_box(update.record().encode());
     }
 }
 

@@ -1,8 +1,8 @@
 //! The device side of the telemetry loop.
 //!
-//! [`uplink`] is the protocol as a pure state machine for every device, without std. The feature `std` adds a complete
-//! agent for Linux and phones around it: [`Agent`] counts what models do, keeps closed windows on disk until the
-//! control plane has acknowledged them, and speaks MQTT.
+//! [`uplink`] is the protocol, and [`update`] how a slot gets another model, each as a pure state machine for every
+//! device, without std. The feature `std` adds a complete agent for Linux and phones: [`Agent`] counts what models do,
+//! keeps closed windows on disk until the control plane has acknowledged them, and speaks MQTT.
 //!
 //! ```no_run
 //! # #[cfg(feature = "std")] fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,10 +40,12 @@ mod bodies;
 pub mod enroll;
 #[cfg(feature = "std")]
 mod files;
+pub mod flash;
 #[cfg(feature = "std")]
 pub mod gauges;
 #[cfg(feature = "std")]
 pub mod identity;
+mod pause;
 #[cfg(feature = "std")]
 pub mod queue;
 #[cfg(feature = "std")]
@@ -52,6 +54,7 @@ mod runner;
 mod slot;
 #[cfg(feature = "std")]
 pub mod transport;
+pub mod update;
 pub mod uplink;
 
 #[cfg(feature = "std")]

@@ -58,8 +58,8 @@ pub use settings::Settings;
 use dunlin_protocol::{Ack, Envelope, EventKind, UpKind, limits::WINDOW};
 use heapless::Vec;
 
+use crate::pause::pause_ms;
 use outbox::Outbox;
-use settings::pause_ms;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -512,7 +512,8 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             DownCause::Network => self.attempts,
             DownCause::Refused => u32::MAX,
         };
-        let pause_ms = pause_ms(&self.settings, attempts, random);
+        let Settings { least_pause_ms, longest_pause_ms, .. } = self.settings;
+        let pause_ms = pause_ms(least_pause_ms, longest_pause_ms, attempts, random);
         self.attempts = self.attempts.saturating_add(1);
         self.end_session();
         self.link = Link::Paused { until_ms: now_ms.saturating_add(pause_ms) };

@@ -39,38 +39,3 @@ impl Default for Settings {
         }
     }
 }
-
-/// The pause before the next attempt to connect, after `attempts` in a row that led to nothing: doubled each time
-/// up to the longest, then shortened by up to a half, as `random` says.
-pub(super) fn pause_ms(settings: &Settings, attempts: u32, random: u32) -> u64 {
-    let least = u64::from(settings.least_pause_ms);
-    let longest = u64::from(settings.longest_pause_ms).max(least);
-    let factor = 1_u64.checked_shl(attempts).unwrap_or(u64::MAX);
-    let pause = least.saturating_mul(factor).min(longest);
-    pause - ((pause / 2).saturating_mul(u64::from(random)) >> 32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_the_longest_and_are_shortened_by_up_to_a_half() {
-        let settings = Settings { least_pause_ms: 1_000, longest_pause_ms: 60_000, ..Settings::default() };
-        let pauses = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000];
-        for (attempts, pause) in (0..).zip(pauses) {
-            assert_eq!(pause_ms(&settings, attempts, 0), pause);
-            assert_eq!(pause_ms(&settings, attempts, 1 << 31), pause * 3 / 4);
-            assert!(pause_ms(&settings, attempts, u32::MAX) >= pause / 2);
-        }
-        assert_eq!(pause_ms(&settings, u32::MAX, 0), 60_000);
-    }
-
-    #[test]
-    fn nonsense_settings_do_no_harm() {
-        let settings = Settings { least_pause_ms: 0, longest_pause_ms: 0, ..Settings::default() };
-        assert_eq!(pause_ms(&settings, 40, u32::MAX), 0);
-        let settings = Settings { least_pause_ms: u32::MAX, longest_pause_ms: 0, ..Settings::default() };
-        assert!(pause_ms(&settings, 63, 1) > 0);
-    }
-}
