@@ -186,6 +186,8 @@ fn a_baseline_is_put_into_a_finished_artifact() {
     let file = Aligned::new(&again);
     let artifact = Artifact::parse(file.bytes()).unwrap();
     assert_eq!((artifact.verify_digest(), artifact.baseline().unwrap().feature_count()), (Ok(()), 0));
+    let unmonitored = Artifact::parse_unmonitored(file.bytes()).unwrap();
+    assert!(unmonitored.baseline().is_none() && unmonitored.golden().count() == artifact.golden().count());
     assert_eq!(artifact.sections().count(), 7);
 }
 

@@ -33,7 +33,11 @@ macro_rules! model {
 
             /// Starts a session in `arena`.
             pub fn session(arena: &mut Arena) -> ::core::result::Result<Session<'_>, $crate::RunError> {
-                let artifact = $crate::Artifact::parse(ARTIFACT)?;
+                // Known at compile time: what a model without a baseline does not need is not linked.
+                let artifact = match FEATURES {
+                    0 => $crate::Artifact::parse_unmonitored(ARTIFACT)?,
+                    _ => $crate::Artifact::parse(ARTIFACT)?,
+                };
                 $crate::Session::new(artifact, arena.as_mut_slice())
             }
         }
