@@ -32,6 +32,7 @@
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]
 
+mod actions;
 #[cfg(feature = "std")]
 mod agent;
 #[cfg(feature = "std")]

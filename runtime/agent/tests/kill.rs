@@ -41,15 +41,17 @@ fn child() {
     let mut ledger = OpenOptions::new().create(true).append(true).open(folder.join("ledger")).unwrap();
     let agent = agent(address.parse().unwrap(), &folder.join("state"));
     let slot = agent.slot("kws", &model()).unwrap();
+    // Each line with one call, which a kill does not divide.
+    let mut write = |line: String| ledger.write_all(line.as_bytes()).unwrap();
     for n in 0.. {
-        writeln!(ledger, "counted {life} {}", (n + 1) * 10).unwrap();
+        write(format!("counted {life} {}\n", (n + 1) * 10));
         for _ in 0..10 {
             infer(&slot, life % CLASSES);
         }
         let number = life * 1_000_000 + n;
         agent.event("", EventKind::Other(900), number as i64, "");
-        writeln!(ledger, "event {number}").unwrap();
-        writeln!(ledger, "closed {life} {}", agent.status().inferences).unwrap();
+        write(format!("event {number}\n"));
+        write(format!("closed {life} {}\n", agent.status().inferences));
         std::thread::sleep(Duration::from_millis(3));
     }
 }
@@ -83,7 +85,6 @@ async fn killed_at_random_moments() {
     let ledger = std::fs::read_to_string(folder.path().join("ledger")).unwrap();
     let (mut counted, mut closed) = (BTreeMap::<usize, u64>::new(), BTreeMap::<usize, u64>::new());
     let mut numbers = Vec::new();
-    // The last line of a life may be cut off.
     for words in ledger.lines().map(|line| line.split(' ').collect::<Vec<_>>()) {
         match words.as_slice() {
             ["counted", life, n] => drop(counted.insert(life.parse().unwrap(), n.parse().unwrap())),

@@ -1,9 +1,8 @@
 //! The state machine of one slot.
 
-use heapless::Vec;
-
 use super::reason::Reason;
 use super::record::{Bank, Candidate, Model, Record, Refusal, Stage, Trial};
+use crate::actions;
 use crate::pause::pause_ms;
 
 /// Most actions of one step.
@@ -139,29 +138,7 @@ pub enum Action {
 }
 
 /// What one step asks for, to be performed in this order.
-// Not `heapless::Vec` itself: its owning iterator contains code that can panic, which firmware refuses.
-#[derive(Clone, Debug, Default)]
-pub struct Actions {
-    list: Vec<Action, MAX_ACTIONS>,
-    taken: usize,
-}
-
-impl Iterator for Actions {
-    type Item = Action;
-
-    fn next(&mut self) -> Option<Action> {
-        let action = self.list.get(self.taken).copied()?;
-        self.taken += 1;
-        Some(action)
-    }
-}
-
-impl Actions {
-    fn push(&mut self, action: Action) {
-        // A test over random events shows that no step has more.
-        let _ = self.list.push(action);
-    }
-}
+pub type Actions = actions::Actions<Action, MAX_ACTIONS>;
 
 /// What a slot is busy with; not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

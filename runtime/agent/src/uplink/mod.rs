@@ -56,8 +56,8 @@ pub use outbox::MessageKey;
 pub use settings::Settings;
 
 use dunlin_protocol::{Ack, Envelope, EventKind, UpKind, limits::WINDOW};
-use heapless::Vec;
 
+use crate::actions;
 use crate::pause::pause_ms;
 use outbox::Outbox;
 
@@ -181,22 +181,7 @@ pub enum Action {
 }
 
 /// What one step asks for, to be performed in this order.
-// Not `heapless::Vec` itself: its owning iterator contains code that can panic, which firmware refuses.
-#[derive(Clone, Debug, Default)]
-pub struct Actions {
-    list: Vec<Action, MAX_ACTIONS>,
-    taken: usize,
-}
-
-impl Iterator for Actions {
-    type Item = Action;
-
-    fn next(&mut self) -> Option<Action> {
-        let action = self.list.get(self.taken).copied()?;
-        self.taken += 1;
-        Some(action)
-    }
-}
+pub type Actions = actions::Actions<Action, MAX_ACTIONS>;
 
 /// Most messages that one step sends; the rest follows in the next step, at once.
 const MAX_SENDS: usize = 8;
@@ -369,11 +354,11 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             Event::Connected => match &mut self.link {
                 Link::Connecting { accepted, .. } => {
                     *accepted = true;
-                    act(actions, Action::Subscribe);
+                    actions.push(Action::Subscribe);
                 }
                 Link::Online => {}
                 // Too late: it was given up.
-                _ => act(actions, Action::Disconnect),
+                _ => actions.push(Action::Disconnect),
             },
             Event::Subscribed => {
                 if let Link::Connecting { accepted: true, .. } = self.link {
@@ -391,7 +376,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             Event::Writable => self.blocked = false,
             Event::Acked(ack) => {
                 let released = self.outbox.acknowledge(&ack);
-                act(actions, Action::Release(ack));
+                actions.push(Action::Release(ack));
                 self.counters.acknowledged += released as u64;
                 self.no_room = self.no_room && released == 0;
                 self.attempts = 0;
@@ -403,7 +388,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
                     self.desired_generation = generation;
                     self.set_report_period(report_period_s, now_ms);
                     self.state_due = true;
-                    act(actions, Action::ApplyDesired { generation });
+                    actions.push(Action::ApplyDesired { generation });
                 }
             }
             Event::Waiting { items, urgent } => {
@@ -438,7 +423,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             Event::ClockSet { by_s } => self.clock_jump_s = self.clock_jump_s.saturating_add(by_s),
             Event::Stop => {
                 if matches!(self.link, Link::Connecting { .. } | Link::Online) {
-                    act(actions, Action::Disconnect);
+                    actions.push(Action::Disconnect);
                 }
                 self.end_session();
                 self.link = Link::Stopped;
@@ -463,15 +448,15 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
                 let limit = u64::from(self.settings.connect_timeout_ms);
                 self.link = Link::Connecting { until_ms: now_ms.saturating_add(limit), accepted: false };
                 self.counters.connects = self.counters.connects.saturating_add(1);
-                act(actions, Action::Connect);
+                actions.push(Action::Connect);
             }
             Link::Connecting { until_ms, .. } if now_ms >= until_ms => {
-                act(actions, Action::Disconnect);
+                actions.push(Action::Disconnect);
                 self.down(DownCause::Network, now_ms, random);
             }
             Link::Online if self.is_silent(now_ms) => {
                 self.counters.silent = self.counters.silent.saturating_add(1);
-                act(actions, Action::Disconnect);
+                actions.push(Action::Disconnect);
                 self.down(DownCause::Network, now_ms, random);
             }
             Link::Online => {
@@ -547,7 +532,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
                 self.more = true;
                 break;
             }
-            act(actions, Action::Send { kind: entry.kind, envelope });
+            actions.push(Action::Send { kind: entry.kind, envelope });
             in_flight += usize::from(entry.sent_ms.is_none());
             sends += 1;
             self.counters.sent += 1;
@@ -561,7 +546,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
     /// Has the state and what was counted here put to what waits.
     fn ask_for_messages(&mut self, actions: &mut Actions) {
         if core::mem::take(&mut self.state_due) {
-            act(actions, Action::ReportState);
+            actions.push(Action::ReportState);
         }
         let notes = [
             (EventKind::QueueMerged, i64::from(core::mem::take(&mut self.merged))),
@@ -569,7 +554,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
             (EventKind::ClockJump, core::mem::take(&mut self.clock_jump_s)),
         ];
         for (kind, value) in notes.into_iter().filter(|(_, value)| *value != 0) {
-            act(actions, Action::Note { kind, value });
+            actions.push(Action::Note { kind, value });
         }
     }
 
@@ -578,7 +563,7 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
         if self.wants_to_admit() && now_ms >= self.report_due_ms {
             self.admitting = true;
             let room = u16::try_from(self.outbox.room()).unwrap_or(u16::MAX);
-            act(actions, Action::Admit { first_seq: self.outbox.next_seq(), room });
+            actions.push(Action::Admit { first_seq: self.outbox.next_seq(), room });
         }
     }
 
@@ -600,11 +585,6 @@ impl<const OUTBOX: usize> Uplink<OUTBOX> {
         };
         self.report_due_ms = self.report_due_ms.min(now_ms.saturating_add(self.report_period_ms));
     }
-}
-
-/// There is room for every action of a step, see [`MAX_ACTIONS`].
-fn act(actions: &mut Actions, action: Action) {
-    let _ = actions.list.push(action);
 }
 
 #[cfg(test)]
