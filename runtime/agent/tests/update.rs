@@ -714,3 +714,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_model_whose_bank_has_decayed_gives_way_to_the_one_before_it() {
+    let list = |actions: Actions| actions.collect::<Vec<_>>();
+    let both = Record { current: Some((Bank::B, model(2))), spare: Some(model(1)), ..Record::default() };
+    let (mut update, _) = Update::start(SETTINGS, both);
+    let lost = list(update.step(Event::StartFailed(Reason::Start), 0, 0));
+    let run = Action::Run { bank: Bank::A, model: model(1) };
+    let note = Action::NoteReverted { reason: Reason::Start };
+    assert_eq!(lost, [note, run, Action::Save, Action::Report]);
+    assert_eq!(update.status(), Status::Running(model(1)));
+    // What is assigned is fetched again, into the other bank.
+    let target = Target { model: model(2), trial: TRIAL };
+    let again = list(update.step(Event::Assigned { generation: 7, target }, 0, 0));
+    assert_eq!(again.last(), Some(&Action::Fetch { bank: Bank::B, model: model(2), offset: 0 }));
+    // That one has decayed as well, while the other is being fetched: it goes to the first bank now.
+    update.step(Event::Stored { upto: 500 }, 0, 0);
+    let lost = list(update.step(Event::StartFailed(Reason::Start), 0, 0));
+    let fetch = Action::Fetch { bank: Bank::A, model: model(2), offset: 0 };
+    assert_eq!(lost, [Action::StopFetching, Action::Stop, Action::Save, Action::Report, fetch]);
+    assert_eq!(update.status(), Status::Empty);
+    assert!(list(update.step(Event::StartFailed(Reason::Start), 0, 0)).is_empty(), "nothing ran");
+
+    // A candidate that is not in its way goes on.
+    let fetching = Candidate {
+        model: model(3),
+        generation: 8,
+        wrong: 0,
+        stage: Stage::Fetching { stored: 200 },
+        trial: TRIAL,
+    };
+    let record =
+        Record { current: Some((Bank::B, model(2))), candidate: Some(fetching), ..Record::default() };
+    let (mut update, _) = Update::start(SETTINGS, record);
+    let lost = list(update.step(Event::StartFailed(Reason::Start), 0, 0));
+    assert_eq!(lost, [Action::Stop, Action::Save, Action::Report]);
+    let stored = update.step(Event::Stored { upto: SIZE }, 0, 0);
+    assert!(stored.into_iter().any(|action| action == Action::Verify { bank: Bank::A, model: model(3) }));
+}

@@ -71,6 +71,9 @@ pub enum EventKind {
     QueueMerged,
     /// Messages that had a sequence number could not be read back from storage and are lost; `value` is how many.
     StorageLost,
+    /// What the control plane assigned is not believed, and the device runs on as before; `detail` says why. `value` is
+    /// the assignment's generation.
+    AssignmentRefused,
     /// A kind that this version of the protocol does not know yet.
     Other(u16),
 }
@@ -86,6 +89,7 @@ impl EventKind {
             Self::ClockJump => 5,
             Self::QueueMerged => 6,
             Self::StorageLost => 7,
+            Self::AssignmentRefused => 8,
             Self::Other(number) => number,
         }
     }
@@ -100,6 +104,7 @@ impl EventKind {
             5 => Self::ClockJump,
             6 => Self::QueueMerged,
             7 => Self::StorageLost,
+            8 => Self::AssignmentRefused,
             number => Self::Other(number),
         }
     }
@@ -114,6 +119,7 @@ impl EventKind {
             Self::ClockJump => "clock_jump",
             Self::QueueMerged => "queue_merged",
             Self::StorageLost => "storage_lost",
+            Self::AssignmentRefused => "assignment_refused",
             Self::Other(_) => "unknown",
         }
     }

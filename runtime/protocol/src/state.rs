@@ -67,7 +67,8 @@ pub struct SlotState<'a> {
     pub model: [u8; 32],
     /// What the slot does.
     pub status: SlotStatus,
-    /// Why it failed, for people; empty otherwise. At most [`MAX_DETAIL`] bytes.
+    /// For people: why it failed; in a slot that runs, why it runs this model and not the one that was assigned. Empty
+    /// otherwise. At most [`MAX_DETAIL`] bytes.
     pub reason: &'a str,
 }
 

@@ -568,7 +568,7 @@ struct EventView {
     /// The model slot; empty when it concerns the device.
     slot: String,
     /// The kind: `inference_failed`, `reverted`, `golden_mismatch`, `restarted`, `clock_jump`, `queue_merged`,
-    /// `storage_lost`, or `unknown_` and a number for what a newer device tells of.
+    /// `storage_lost`, `assignment_refused`, or `unknown_` and a number for what a newer device tells of.
     kind: String,
     /// A number that goes with the kind.
     value: i64,

@@ -19,7 +19,8 @@
 //! - **committed**. A bad window, or more than [`Trial::boots`] starts without an end of the trial, bring the old one
 //!   back.
 //!
-//! Whether an assignment is to be believed is not decided here: see `dunlin-trust`. Only what it believes is passed in.
+//! Whether an assignment is to be believed decides `dunlin-trust`; [`target`] is the way from there to here. [`verify`]
+//! and [`prove`] are the checks that a shell makes.
 //!
 //! # What survives
 //! [`Record`] is all that has to survive a loss of power. The shell stores it whenever [`Action::Save`] says so, in one
@@ -27,10 +28,14 @@
 //! when that has succeeded. As a bank is written only while no record that could come back calls it the current one,
 //! a device that loses power at any moment starts with the old model or the new one.
 
+mod assign;
+mod check;
 mod reason;
 mod record;
 mod step;
 
+pub use assign::{TRIAL_BOOTS, TRIAL_FAILURES, TRIAL_WINDOWS, target};
+pub use check::{Room, prove, verify};
 pub use reason::Reason;
 pub use record::{Bank, Candidate, Model, RECORD_BYTES, Record, RecordError, Refusal, Stage, Trial};
 pub use step::{Action, Actions, Event, Settings, Status, Target, Update};

@@ -70,7 +70,7 @@ pub enum Event {
     TooMuch,
     /// The answer to [`Action::Verify`] and to [`Action::Prove`]: what is wrong, if anything.
     Checked(Result<(), Reason>),
-    /// The model that [`Action::Run`] names could not be started.
+    /// The model that [`Action::Run`] names could not be started, or turned out to be unusable later.
     StartFailed(Reason),
     /// A window of the running model was closed.
     Window {
@@ -275,6 +275,7 @@ impl Update {
                 self.refuse(reason, out);
             }
             Event::StartFailed(reason) if matches!(self.work, Work::Trial { .. }) => self.refuse(reason, out),
+            Event::StartFailed(reason) => self.current_lost(reason, out),
             Event::Window { inferences, failures } => {
                 if let Work::Trial { windows } = self.work {
                     self.window(windows, inferences, failures, out);
@@ -282,11 +283,7 @@ impl Update {
             }
             Event::StorageFailed => self.storage_failed(now_ms, random, out),
             // Late answers to what is not wanted any more.
-            Event::Stored { .. }
-            | Event::FetchFailed { .. }
-            | Event::TooMuch
-            | Event::Checked(_)
-            | Event::StartFailed(_) => {}
+            Event::Stored { .. } | Event::FetchFailed { .. } | Event::TooMuch | Event::Checked(_) => {}
         }
         actions
     }
@@ -353,6 +350,34 @@ impl Update {
         }
         self.record.candidate = None;
         self.work = Work::Nothing;
+    }
+
+    /// The model that was kept cannot be started any more: its bank is damaged. The one before it takes its place, if it
+    /// is still there; what is assigned is fetched again when the assignment comes again.
+    fn current_lost(&mut self, reason: Reason, out: &mut Actions) {
+        let Some((bank, _)) = self.record.current.take() else { return };
+        self.record.current = self.record.spare.take().map(|model| (bank.other(), model));
+        if self.record.current.is_some() {
+            out.push(Action::NoteReverted { reason });
+        }
+        let mut is_moved = false;
+        if let Some(candidate) = &mut self.record.candidate
+            && bank == Bank::A
+        {
+            // Without a current model the candidate's place is the first bank.
+            candidate.stage = Stage::Fetching { stored: 0 };
+            self.stored = 0;
+            is_moved = true;
+        }
+        if is_moved && self.work == Work::Fetching {
+            out.push(Action::StopFetching);
+        }
+        self.run_current(out);
+        out.push(Action::Save);
+        out.push(Action::Report);
+        if is_moved && !matches!(self.work, Work::Waiting { .. }) {
+            self.fetch(out);
+        }
     }
 
     fn run_current(&self, out: &mut Actions) {
