@@ -314,7 +314,7 @@ fn a_model_is_fetched_verified_proven_tried_and_committed() {
     assert_eq!(device.update.status(), Status::Running(model(1)));
     device.assign(1, 2);
     assert_eq!(device.version(), Some(1), "the old one runs while the new one is fetched");
-    while device.update.status() == Status::Running(model(1)) {
+    while device.update.status() == Status::Updating(Some(model(1))) {
         device.go_on().unwrap();
     }
     assert_eq!(device.update.status(), Status::Trial(model(2)));
@@ -734,7 +734,7 @@ fn a_model_whose_bank_has_decayed_gives_way_to_the_one_before_it() {
     let lost = list(update.step(Event::StartFailed(Reason::Start), 0, 0));
     let fetch = Action::Fetch { bank: Bank::A, model: model(2), offset: 0 };
     assert_eq!(lost, [Action::StopFetching, Action::Stop, Action::Save, Action::Report, fetch]);
-    assert_eq!(update.status(), Status::Empty);
+    assert_eq!(update.status(), Status::Updating(None));
     assert!(list(update.step(Event::StartFailed(Reason::Start), 0, 0)).is_empty(), "nothing ran");
 
     // A candidate that is not in its way goes on.

@@ -103,6 +103,8 @@ pub enum SlotStatus {
     Trial,
     /// The model cannot run.
     Failed,
+    /// Another model is fetched and checked; the one that is named runs meanwhile, or none. A reason says what holds it up.
+    Updating,
     /// A status that this version of the protocol does not know yet.
     Other(u8),
 }
@@ -115,6 +117,7 @@ impl SlotStatus {
             Self::Running => 1,
             Self::Trial => 2,
             Self::Failed => 3,
+            Self::Updating => 4,
             Self::Other(number) => number,
         }
     }
@@ -126,6 +129,7 @@ impl SlotStatus {
             1 => Self::Running,
             2 => Self::Trial,
             3 => Self::Failed,
+            4 => Self::Updating,
             number => Self::Other(number),
         }
     }
@@ -137,6 +141,7 @@ impl SlotStatus {
             Self::Running => "running",
             Self::Trial => "trial",
             Self::Failed => "failed",
+            Self::Updating => "updating",
             Self::Other(_) => "unknown",
         }
     }

@@ -179,6 +179,8 @@ pub enum Status {
     Running(Model),
     /// This model runs on trial.
     Trial(Model),
+    /// Another model is fetched and checked; this one runs meanwhile, if there is one.
+    Updating(Option<Model>),
 }
 
 impl Update {
@@ -217,10 +219,12 @@ impl Update {
 
     /// What the slot does.
     pub fn status(&self) -> Status {
-        match (self.work, self.record.candidate, self.record.current) {
+        let current = self.record.current.map(|(_, model)| model);
+        match (self.work, self.record.candidate, current) {
             (Work::Trial { .. }, Some(Candidate { model, .. }), _) => Status::Trial(model),
-            (_, _, Some((_, model))) => Status::Running(model),
-            _ => Status::Empty,
+            (_, Some(_), current) => Status::Updating(current),
+            (_, None, Some(model)) => Status::Running(model),
+            (_, None, None) => Status::Empty,
         }
     }
 
@@ -337,6 +341,7 @@ impl Update {
             return self.refuse(Reason::TooLarge, out);
         }
         out.push(Action::Save);
+        out.push(Action::Report);
         self.fetch(out);
     }
 
