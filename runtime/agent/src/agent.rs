@@ -11,6 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::identity::{Identity, IdentityError};
+use crate::install::{Filled, Installer, TrustError};
+use crate::models::{ModelSettings, Models, ModelsError, Publisher};
 use crate::queue::{Item, Queue, QueueError, QueueLimits};
 use crate::runner::Runner;
 use crate::slot::{Slot, SlotError};
@@ -38,6 +40,9 @@ pub struct Settings {
     pub uplink: crate::uplink::Settings,
     /// Whether temperature and battery are read from the system.
     pub health: bool,
+    /// The signed root (`dunlin keys export`) to begin with; without it, the one that came with the enrolment, or the
+    /// first one that the server of the enrolment shows.
+    pub root: Option<Vec<u8>>,
 }
 
 impl Default for Settings {
@@ -52,6 +57,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(30),
             uplink: crate::uplink::Settings::default(),
             health: true,
+            root: None,
         }
     }
 }
@@ -65,6 +71,9 @@ pub enum AgentError {
     /// The identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Whom the device believes.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A thread or a runtime cannot be made.
     #[error("the agent's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -109,6 +118,10 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) slots: Mutex<Vec<Slot>>,
+    /// Models that were replaced, as long as the application still has them: what they count is not lost.
+    pub(crate) retired: Mutex<Vec<Slot>>,
+    /// Slots that the control plane fills. Locked before `slots` where both are.
+    pub(crate) filled: Mutex<Vec<Filled>>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) stop: watch::Sender<Option<Duration>>,
@@ -225,13 +238,16 @@ impl Agent {
             settings,
             queue: Mutex::new(queue),
             slots: Mutex::new(Vec::new()),
+            retired: Mutex::new(Vec::new()),
+            filled: Mutex::new(Vec::new()),
             wake: Arc::new(Notify::new()),
             status: watch::Sender::new(Status::default()),
             stop: watch::Sender::new(None),
             clock: Clock::new(),
             state_changed: Mutex::new(true),
         });
-        let runner = Runner::new(Arc::clone(&shared), identity, transport, recovered);
+        let installer = Installer::new(Arc::clone(&shared), &identity)?;
+        let runner = Runner::new(Arc::clone(&shared), identity, transport, recovered, installer);
         Ok((shared, runner))
     }
 
@@ -242,25 +258,41 @@ impl Agent {
     /// [`SlotError`] says what is wrong with the name or the artifact.
     pub fn slot(&self, name: &str, artifact: &[u8]) -> Result<Slot, SlotError> {
         let shared = &self.shared;
-        let wake = Arc::clone(&shared.wake);
-        let schedule = *lock(&shared.schedule);
-        let slot = Slot::new(name, artifact, schedule, shared.clock.ms(), wake)?;
-        let mut slots = lock(&shared.slots);
-        let before = slots.iter().position(|other| other.name() == name);
-        if before.is_none() && slots.len() >= limits::MAX_SLOTS {
-            return Err(SlotError::TooMany);
+        if lock(&shared.filled).iter().any(|filled| filled.name() == name) {
+            return Err(SlotError::Filled { slot: name.to_owned() });
         }
-        // A model that is replaced has its window closed first.
-        let replaced = before.map(|index| slots.remove(index));
-        slots.push(slot.clone());
-        drop(slots);
+        let slot = shared.make_slot(name, artifact)?;
+        shared.check_room(name)?;
+        shared.put_slot(slot.clone());
         lock(&shared.failed).retain(|failed| failed.slot != name);
-        if let Some(replaced) = replaced {
-            shared.harvest(&replaced);
-        }
-        *lock(&shared.state_changed) = true;
-        shared.wake.notify_one();
         Ok(slot)
+    }
+
+    /// Begins to run what the control plane assigns to a slot. Models are fetched, checked, run on trial and kept or
+    /// given up without the application; it only runs what [`Models`] gives. What the slot held before is there at once,
+    /// with and without a connection.
+    ///
+    /// # Errors
+    /// [`ModelsError`] says what is in the way.
+    pub fn models(&self, name: &str, settings: ModelSettings) -> Result<Models, ModelsError> {
+        let shared = &self.shared;
+        ModelsError::check_name(name)?;
+        let folder = shared.settings.state_dir.as_deref().ok_or(ModelsError::NoStateDir)?;
+        if let Some(artifact) = &settings.built_in {
+            shared.make_slot(name, artifact)?;
+        }
+        let file = |error| ModelsError::File { slot: name.to_owned(), path: folder.to_owned(), error };
+        let mut slots = lock(&shared.filled);
+        let is_taken = slots.iter().any(|filled| filled.name() == name)
+            || lock(&shared.slots).iter().any(|slot| slot.name() == name);
+        if is_taken {
+            return Err(ModelsError::Taken { slot: name.to_owned() });
+        }
+        shared.check_room(name)?;
+        let publisher = Arc::new(Publisher::new());
+        let models = Models::new(name, Arc::clone(shared), Arc::clone(&publisher));
+        slots.push(Filled::start(name, folder, settings, publisher, shared).map_err(file)?);
+        Ok(models)
     }
 
     /// Tells the control plane that something happened.
@@ -362,14 +394,55 @@ impl Shared {
         }
     }
 
-    /// Closes a slot's window and puts it into the queue.
-    pub(crate) fn harvest(&self, slot: &Slot) {
+    /// A monitor for an artifact.
+    pub(crate) fn make_slot(&self, name: &str, artifact: &[u8]) -> Result<Slot, SlotError> {
+        let schedule = *lock(&self.schedule);
+        Slot::new(name, artifact, schedule, self.clock.ms(), Arc::clone(&self.wake))
+    }
+
+    /// Whether there may be another slot.
+    fn check_room(&self, name: &str) -> Result<(), SlotError> {
+        let slots = lock(&self.slots);
+        let is_new = slots.iter().all(|slot| slot.name() != name);
+        if is_new && slots.len() >= limits::MAX_SLOTS { Err(SlotError::TooMany) } else { Ok(()) }
+    }
+
+    /// Runs a model, in the place of the one that the slot has.
+    pub(crate) fn put_slot(&self, slot: Slot) {
+        self.take_slot(slot.name());
+        lock(&self.slots).push(slot);
+        *lock(&self.state_changed) = true;
+        self.wake.notify_one();
+    }
+
+    /// The slot has no model any more. What was counted goes into a window now; what the application counts until it has
+    /// noticed, into later ones.
+    pub(crate) fn take_slot(&self, name: &str) {
+        let mut slots = lock(&self.slots);
+        let before = slots.iter().position(|slot| slot.name() == name).map(|index| slots.remove(index));
+        drop(slots);
+        if let Some(slot) = before {
+            self.harvest(&slot);
+            lock(&self.retired).push(slot);
+        }
+        *lock(&self.state_changed) = true;
+    }
+
+    /// The application cannot run a model of a slot that the control plane fills.
+    pub(crate) fn model_failed(&self, name: &str, slot: &Slot, reason: &str) {
+        if let Some(filled) = lock(&self.filled).iter_mut().find(|filled| filled.name() == name) {
+            filled.failed(slot, reason, self);
+        }
+    }
+
+    /// Closes a slot's window and puts it into the queue; how many inferences and failures were in it.
+    pub(crate) fn harvest(&self, slot: &Slot) -> (u64, u64) {
         let harvest = match slot.close(self.clock.ms(), self.clock.unix_s(), self.settings.budget) {
             Ok(harvest) => harvest,
             Err(error) => {
                 // The name is checked and the budget is clamped: cannot happen.
                 tracing::error!(slot = slot.name(), %error, "a window cannot be encoded");
-                return;
+                return (0, 0);
             }
         };
         let mut group = slot.name().as_bytes().to_vec();
@@ -390,6 +463,7 @@ impl Shared {
             status.inferences += harvest.inferences;
             status.failures += harvest.failures;
         });
+        (harvest.inferences, harvest.failures)
     }
 }
 

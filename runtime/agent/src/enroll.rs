@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::http::{body, cause, client, reason};
 use crate::identity::{Credential, Endpoint, Identity, IdentityError, KeyRequest};
-use crate::transport::{TlsError, client_config, no_trust};
+use crate::transport::TlsError;
 
 /// How long enrolment may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,15 +114,10 @@ struct Answer {
     certificate: Option<String>,
     #[serde(default)]
     ca: Option<String>,
+    /// The root to begin with, in base64; none before there are keys.
+    #[serde(default)]
+    root: Option<String>,
     mqtt: Endpoint,
-}
-
-/// The parts of a problem+json body that tell people what is wrong.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Problem {
-    title: Option<String>,
-    detail: Option<String>,
 }
 
 /// [`enrol`] for a caller without a runtime. Not to be called in a task.
@@ -167,7 +163,8 @@ pub async fn enrol(enrolment: &Enrolment) -> Result<Identity, EnrolError> {
     }
     let ca = answer.ca.filter(|_| mqtt.tls);
     let (device, server_ca) = (answer.device, enrolment.ca.clone());
-    Ok(Identity { server, server_ca, device, mqtt, ca, credential, pending_key: None, candidate: None })
+    let root = answer.root;
+    Ok(Identity { server, server_ca, device, mqtt, ca, credential, root, pending_key: None, candidate: None })
 }
 
 #[derive(Serialize)]
@@ -234,46 +231,21 @@ async fn post<T: DeserializeOwned>(
     request: &impl Serialize,
 ) -> Result<T, EnrolError> {
     let unreachable =
-        |error: reqwest::Error| EnrolError::Unreachable { server: server.to_owned(), error: causes(&error) };
+        |error: reqwest::Error| EnrolError::Unreachable { server: server.to_owned(), error: cause(error) };
     let answer_error = |error: String| EnrolError::Answer { server: server.to_owned(), error };
-    let tls = match server.starts_with("https:") {
-        true => (*client_config(ca, None)?).clone(),
-        false => no_trust()?,
-    };
-    let client = reqwest::Client::builder().timeout(TIMEOUT).tls_backend_preconfigured(tls);
-    let mut response = client
-        .build()
-        .map_err(unreachable)?
-        .post(format!("{server}/api/v1/{path}"))
-        .json(request)
-        .send()
-        .await
-        .map_err(unreachable)?;
+    let client = client(server, ca)?.timeout(TIMEOUT).build().map_err(unreachable)?;
+    let request = client.post(format!("{server}/api/v1/{path}")).json(request);
+    let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER {
-            return Err(answer_error(format!("it is longer than {MAX_ANSWER} bytes")));
-        }
-    }
+    let body = body(response, MAX_ANSWER).await.map_err(unreachable)?;
+    let body = body.ok_or_else(|| answer_error(format!("it is longer than {MAX_ANSWER} bytes")))?;
     if !status.is_success() {
-        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
-        let reason = problem.detail.or(problem.title).unwrap_or_else(|| status.to_string());
+        let reason = reason(&body).unwrap_or_else(|| status.to_string());
         return Err(EnrolError::Refused { server: server.to_owned(), status: status.as_u16(), reason });
     }
     // The place only: the text may hold a password.
     serde_json::from_slice(&body)
         .map_err(|error| answer_error(format!("line {}, column {}", error.line(), error.column())))
-}
-
-/// An HTTP error with its causes, and without the URL, which is named already.
-fn causes(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

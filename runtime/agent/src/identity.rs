@@ -35,6 +35,9 @@ pub struct Identity {
     pub ca: Option<String>,
     /// The proof.
     pub credential: Credential,
+    /// The root (base64) that the device was given when it was enrolled: whose releases and assignments it believes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     /// A key whose certificate has been asked for and has not arrived, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_key: Option<String>,
@@ -375,6 +378,7 @@ mod tests {
             mqtt,
             ca: None,
             credential,
+            root: None,
             pending_key: None,
             candidate: None,
         }

@@ -45,7 +45,13 @@ pub mod flash;
 #[cfg(feature = "std")]
 pub mod gauges;
 #[cfg(feature = "std")]
+mod http;
+#[cfg(feature = "std")]
 pub mod identity;
+#[cfg(feature = "std")]
+mod install;
+#[cfg(feature = "std")]
+mod models;
 mod pause;
 #[cfg(feature = "std")]
 pub mod queue;
@@ -68,6 +74,10 @@ pub use dunlin_protocol::EventKind;
 pub use enroll::{EnrolError, Enrolment, enrol, enrol_blocking};
 #[cfg(feature = "std")]
 pub use identity::{Credential, Endpoint, Identity, IdentityError};
+#[cfg(feature = "std")]
+pub use install::TrustError;
+#[cfg(feature = "std")]
+pub use models::{ModelSettings, Models, ModelsError};
 #[cfg(feature = "std")]
 pub use queue::QueueLimits;
 #[cfg(feature = "std")]

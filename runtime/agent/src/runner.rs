@@ -14,6 +14,7 @@ use crate::agent::{Shared, cut, lock};
 use crate::enroll::{EnrolError, renew};
 use crate::gauges::Health;
 use crate::identity::Identity;
+use crate::install::{Answer, Installer, Verdict};
 use crate::queue::{Body, Item, Recovered};
 use crate::transport::{DownReason, Signal, Transport};
 use crate::uplink::{Action, DownCause, Event, MessageKey, Uplink};
@@ -28,6 +29,8 @@ const RENEWAL_PERIOD_MS: u64 = 60_000;
 const REFUSED_PERIOD_MS: u64 = 600_000;
 /// How far wall clock and monotonic clock may drift apart between two looks before it counts as a jump, in seconds.
 const CLOCK_JUMP_S: u64 = 5;
+/// How often it is looked whether the application still has a model that was replaced.
+const RETIRED_PERIOD_MS: u64 = 1_000;
 /// How often the clocks are compared.
 const CLOCK_PERIOD_MS: u64 = 60_000;
 
@@ -53,10 +56,17 @@ pub(crate) struct Runner<T> {
     acknowledged: u64,
     /// Merged items that the state machine has been told of.
     merged: u64,
+    installer: Installer,
 }
 
 impl<T: Transport> Runner<T> {
-    pub(crate) fn new(shared: Arc<Shared>, identity: Identity, transport: T, recovered: Recovered) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        identity: Identity,
+        transport: T,
+        recovered: Recovered,
+        installer: Installer,
+    ) -> Self {
         let boot = lock(&shared.queue).boot();
         let runner = Runner {
             uplink: Uplink::new(shared.settings.uplink, boot),
@@ -73,6 +83,7 @@ impl<T: Transport> Runner<T> {
             clock_at_ms: 0,
             acknowledged: 0,
             merged: 0,
+            installer,
         };
         let left = recovered.items + recovered.messages;
         if left > 0 {
@@ -105,6 +116,7 @@ impl<T: Transport> Runner<T> {
             tokio::select! {
                 signal = self.transport.next() => self.signal(signal),
                 Some(answer) = self.renewals.join_next() => self.renewal(answer),
+                answer = self.installer.next() => self.installed(answer),
                 () = wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = stop.changed() => {}
@@ -117,7 +129,10 @@ impl<T: Transport> Runner<T> {
     /// Closes every window, and waits for the acknowledgements as long as `patience`.
     async fn finish(&mut self, patience: Duration) {
         let slots = lock(&self.shared.slots).clone();
-        slots.iter().filter(|slot| slot.due(0).1).for_each(|slot| self.shared.harvest(slot));
+        let retired = lock(&self.shared.retired).clone();
+        for slot in slots.iter().chain(&retired).filter(|slot| slot.due(0).1) {
+            self.shared.harvest(slot);
+        }
         let end = tokio::time::Instant::now() + patience;
         if !self.linked && !patience.is_zero() {
             // Not the moment to wait for the end of a pause.
@@ -159,10 +174,17 @@ impl<T: Transport> Runner<T> {
         for slot in &slots {
             let (due, active) = slot.due(now_ms);
             if due {
-                self.shared.harvest(slot);
+                let (inferences, failures) = self.shared.harvest(slot);
+                self.installer.window(slot.name(), slot.model(), inferences, failures);
             } else if active {
                 at(slot.closes_at_ms().max(now_ms + 1));
             }
+        }
+        self.retire(now_ms).inspect(|ms| at(*ms));
+        let (again, install_ms) = self.installer.upkeep(now_ms);
+        install_ms.inspect(|ms| at(*ms));
+        if let Some(message) = again {
+            self.desired(&message);
         }
         if now_ms >= self.clock_at_ms {
             self.clock_at_ms = now_ms + CLOCK_PERIOD_MS;
@@ -193,6 +215,30 @@ impl<T: Transport> Runner<T> {
             at(wake_ms);
         }
         Duration::from_millis(next_ms.saturating_sub(self.shared.clock.ms()))
+    }
+
+    /// Closes what the application still counts of models that were replaced; tells when to look again, if it does.
+    fn retire(&self, now_ms: u64) -> Option<u64> {
+        let mut retired = std::mem::take(&mut *lock(&self.shared.retired));
+        retired.retain(|slot| {
+            // In this order: after the look nobody counts any more.
+            let is_last = slot.is_last();
+            let (due, active) = slot.due(now_ms);
+            if active && (due || is_last) {
+                self.shared.harvest(slot);
+            }
+            !is_last
+        });
+        let next = (!retired.is_empty()).then_some(now_ms + RETIRED_PERIOD_MS);
+        lock(&self.shared.retired).append(&mut retired);
+        next
+    }
+
+    /// What a task of the installer has to say.
+    fn installed(&mut self, answer: Answer) {
+        if let Some(message) = self.installer.take(answer) {
+            self.desired(&message);
+        }
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -275,10 +321,17 @@ impl<T: Transport> Runner<T> {
                 return;
             }
         };
-        let now_s = self.shared.clock.unix_s();
-        if desired.expires_unix_s != 0 && now_s > desired.expires_unix_s {
-            tracing::info!(generation = desired.generation, "the desired state has expired");
-            return;
+        match self.installer.desired(payload, &desired) {
+            Verdict::Believed => {}
+            Verdict::Refused => return,
+            Verdict::Rootless => {
+                // Everything but models counts without a signature then.
+                let now_s = self.shared.clock.unix_s();
+                if desired.expires_unix_s != 0 && now_s > desired.expires_unix_s {
+                    tracing::info!(generation = desired.generation, "the desired state has expired");
+                    return;
+                }
+            }
         }
         let before = self.uplink.desired_generation();
         let Desired { generation, report_period_s, .. } = desired;
@@ -530,19 +583,22 @@ impl<T: Transport> Runner<T> {
         let settings = &self.shared.settings;
         let slots = lock(&self.shared.slots).clone();
         let failed = lock(&self.shared.failed).clone();
-        let running = slots.iter().map(|slot| SlotState {
+        let told = self.installer.told();
+        let is_told = |slot: &str| told.iter().any(|(name, _)| name == slot);
+        let running = slots.iter().filter(|slot| !is_told(slot.name())).map(|slot| SlotState {
             slot: slot.name(),
             model: slot.model(),
             status: SlotStatus::Running,
-            reason: "",
+            reason: self.installer.fixed_reason(slot.name(), slot.model()),
         });
-        let failed = failed.iter().map(|failed| SlotState {
+        let failed = failed.iter().filter(|failed| !is_told(&failed.slot)).map(|failed| SlotState {
             slot: &failed.slot,
             model: failed.model,
             status: SlotStatus::Failed,
             reason: cut(&failed.reason, limits::MAX_DETAIL),
         });
-        let slots: Vec<SlotState<'_>> = running.chain(failed).take(limits::MAX_SLOTS).collect();
+        let told = told.iter().map(|(slot, told)| told.state(slot));
+        let slots: Vec<SlotState<'_>> = running.chain(told).chain(failed).take(limits::MAX_SLOTS).collect();
         let attributes = settings.attributes.iter().take(limits::MAX_PAIRS);
         let attributes: Vec<Pair<'_>> = attributes
             .map(|(key, value)| Pair { key: cut(key, limits::MAX_KEY), value: cut(value, limits::MAX_VALUE) })

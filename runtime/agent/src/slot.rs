@@ -23,6 +23,12 @@ pub enum SlotError {
         /// The name.
         name: String,
     },
+    /// The control plane fills it.
+    #[error("the models of slot {slot} come from the control plane; give this one another slot")]
+    Filled {
+        /// The slot.
+        slot: String,
+    },
     /// There are too many slots.
     #[error("a device has at most {} slots", limits::MAX_SLOTS)]
     TooMany,
@@ -44,25 +50,35 @@ pub enum SlotError {
     },
 }
 
-/// An artifact's bytes at an address where tensors can be used in place.
-struct Owned {
+/// Bytes at an address where tensors can be used in place.
+pub(crate) struct Owned {
     memory: Vec<u8>,
     start: usize,
     len: usize,
 }
 
 impl Owned {
-    fn new(bytes: &[u8]) -> Self {
-        const ALIGNMENT: usize = dunlin_runtime::artifact::limits::ALIGNMENT;
-        let mut memory = vec![0; bytes.len() + ALIGNMENT - 1];
-        // The memory stays where it is when its owner moves.
-        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT - 1);
-        memory[start..start + bytes.len()].copy_from_slice(bytes);
-        Owned { memory, start, len: bytes.len() }
+    /// A copy.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let mut owned = Self::zeroed(bytes.len());
+        owned.bytes_mut().copy_from_slice(bytes);
+        owned
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn zeroed(len: usize) -> Self {
+        const ALIGNMENT: usize = dunlin_runtime::artifact::limits::ALIGNMENT;
+        let memory = vec![0; len + ALIGNMENT - 1];
+        // The memory stays where it is when its owner moves.
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT - 1);
+        Owned { memory, start, len }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.memory.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.start..self.start + self.len).unwrap_or_default()
     }
 }
 
@@ -138,7 +154,7 @@ type AnyMonitor<'m> = Box<dyn Counting + 'm>;
 
 self_cell!(
     struct Monitored {
-        owner: Owned,
+        owner: Arc<Owned>,
         #[not_covariant]
         dependent: AnyMonitor,
     }
@@ -172,6 +188,7 @@ pub struct Slot {
 
 struct Shared {
     name: String,
+    artifact: Arc<Owned>,
     model: [u8; 32],
     wake: Arc<Notify>,
     schedule: Mutex<Schedule>,
@@ -212,23 +229,39 @@ impl Slot {
             return Err(SlotError::Name { name: name.to_owned() });
         }
         let slot = || name.to_owned();
-        let owned = Owned::new(artifact);
+        let owned = Arc::new(Owned::new(artifact));
         let parse = |error| SlotError::Artifact { slot: slot(), error };
         let artifact = Artifact::parse(owned.bytes()).map_err(parse)?;
         artifact.verify_digest().map_err(parse)?;
         let model = artifact.digest();
-        let monitored = Monitored::try_new(owned, |owned| {
+        let monitored = Monitored::try_new(Arc::clone(&owned), |owned| {
             let artifact = Artifact::parse(owned.bytes()).map_err(parse)?;
             monitor(artifact, schedule, now_ms).map_err(|error| SlotError::Layout { slot: slot(), error })
         })?;
         let inner = Inner { monitored, labels: Labels::new(), labels_left_out: 0, opened_ms: now_ms };
         let (schedule, inner) = (Mutex::new(schedule), Mutex::new(inner));
-        Ok(Slot { shared: Arc::new(Shared { name: slot(), model, wake, schedule, inner }) })
+        let shared = Shared { name: slot(), artifact: owned, model, wake, schedule, inner };
+        Ok(Slot { shared: Arc::new(shared) })
     }
 
     /// The slot's name.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// The bytes of the artifact that runs in it, aligned as [`Artifact::parse`] demands.
+    pub fn artifact(&self) -> &[u8] {
+        self.shared.artifact.bytes()
+    }
+
+    /// Whether nobody else has this handle: what it counted is all that it will ever count.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
+    /// Whether both are handles on the same slot with the same model.
+    pub(crate) fn is(&self, other: &Slot) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The digest of the artifact that runs in it.

@@ -424,6 +424,7 @@ pub(crate) fn identity(address: SocketAddr, device: &str) -> Identity {
         mqtt: Endpoint { host: address.ip().to_string(), port: address.port(), tls: false },
         ca: None,
         credential: Credential::Password { password: "secret".into() },
+        root: None,
         pending_key: None,
         candidate: None,
     }
