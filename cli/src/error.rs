@@ -72,6 +72,11 @@ impl Failure {
         self.kind == Kind::NotFound
     }
 
+    /// What is wrong, without the file and the way out.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Names the file that is to blame.
     pub(crate) fn file(mut self, path: &Path) -> Self {
         self.file = Some(path.to_owned());

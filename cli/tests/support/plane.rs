@@ -246,6 +246,19 @@ impl AgentProcess {
         AgentProcess(child.expect("the program starts"))
     }
 
+    /// Ends it as `dunlin agent` is ended; what it counted itself, all of it acknowledged.
+    pub(crate) fn terminate(self) -> Value {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        self.finish()
+    }
+
+    /// The end without warning.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+
     /// Waits for its end; what it counted itself.
     pub(crate) fn report(self) -> Value {
         let output = self.0.wait_with_output().expect("it ends");
