@@ -37,7 +37,12 @@ impl Download {
         let mut skip = skipped(&response, file.written(), self.model.size)?;
         let (started, begin) = (Instant::now(), file.written());
         let mut unsynced = 0;
-        while let Some(bytes) = response.chunk().await.map_err(failed)? {
+        let cause = loop {
+            let bytes = match response.chunk().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => break None,
+                Err(error) => break Some(http::cause(error)),
+            };
             let skipped = skip.min(bytes.len());
             skip -= skipped;
             let bytes = bytes.get(skipped..).unwrap_or_default();
@@ -47,7 +52,7 @@ impl Download {
             }
             file.append(bytes).map_err(storage)?;
             unsynced += bytes.len();
-            if unsynced >= self.sync_every as usize || file.written() == self.model.size {
+            if unsynced >= self.sync_every as usize {
                 unsynced = 0;
                 stored(file.sync().map_err(storage)?);
             }
@@ -56,14 +61,15 @@ impl Download {
                 let least = Duration::from_secs_f64(fetched / f64::from(self.bytes_per_s));
                 tokio::time::sleep_until(started + least).await;
             }
+        };
+        // Whatever came is worth keeping.
+        stored(file.sync().map_err(storage)?);
+        if file.written() == self.model.size {
+            return Ok(());
         }
-        if file.written() < self.model.size {
-            let ended = format!("it ended after {} of {} bytes", file.written(), self.model.size);
-            // What came is worth keeping.
-            stored(file.sync().map_err(storage)?);
-            return Err((Event::FetchFailed { retry_after_ms: 0 }, ended));
-        }
-        Ok(())
+        let ended = format!("it ended after {} of {} bytes", file.written(), self.model.size);
+        let ended = cause.map_or(ended.clone(), |cause| format!("{ended}: {cause}"));
+        Err((Event::FetchFailed { retry_after_ms: 0 }, ended))
     }
 
     /// Asks for the bytes from `offset` on.

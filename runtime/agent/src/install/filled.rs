@@ -51,6 +51,8 @@ pub(crate) struct Filled {
     refused: Option<String>,
     /// What holds the update up.
     trouble: Option<String>,
+    /// Why the record cannot be kept.
+    fault: Option<String>,
     /// More about why a model was refused: what a check found, or what the application says.
     detail: Option<String>,
     /// Which golden vector came out wrong.
@@ -106,6 +108,7 @@ impl Filled {
             newest: 0,
             refused: None,
             trouble: None,
+            fault: None,
             detail: None,
             wrong_vector: 0,
             unusable: None,
@@ -189,6 +192,7 @@ impl Filled {
         }
         (self.trouble, self.detail) = match said.event {
             Event::Checked(_) => (None, said.text),
+            Event::TooMuch => (said.text.clone(), said.text),
             _ => (said.text, None),
         };
         self.wrong_vector = said.wrong_vector;
@@ -212,7 +216,9 @@ impl Filled {
             let refusal = self.update.refusal()?;
             Some(format!("version {} {}", refusal.model.version, self.words(refusal.reason)))
         };
-        let reason = self.refused.clone().or_else(|| self.trouble.clone()).or_else(refusal);
+        let trouble = || self.trouble.clone().filter(|_| status == SlotStatus::Updating);
+        let faults = [&self.refused, &self.fault].into_iter().flatten().next().cloned();
+        let reason = faults.or_else(trouble).or_else(refusal);
         let status = match (&self.unusable, self.running()) {
             (Some(_), None) => SlotStatus::Failed,
             _ => status,
@@ -260,8 +266,10 @@ impl Filled {
         for action in actions {
             match action {
                 Action::Save => {
-                    if let Err(error) = self.banks.save(self.update.record()) {
-                        self.trouble = Some(format!("the slot's record cannot be kept: {error}"));
+                    let saved = self.banks.save(self.update.record());
+                    self.fault =
+                        saved.err().map(|error| format!("the slot's record cannot be kept: {error}"));
+                    if self.fault.is_some() {
                         return Some(Event::StorageFailed);
                     }
                 }

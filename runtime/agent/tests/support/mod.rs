@@ -18,7 +18,7 @@ use dunlin_artifact::{DType, Manifest, Place, Tensor};
 use dunlin_gateway::{Config, Gateway, Handler, Limits, Listener, Login, Message, Publish, Refusal};
 use dunlin_protocol::{
     Ack, CertificateRequest, Desired, Envelope, Event, EventKind, Label, Report, Section, SequenceWindow,
-    State, UpKind, Verdict,
+    SlotStatus, State, UpKind, Verdict,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,8 +46,12 @@ pub(crate) struct State_ {
     pub(crate) classes: [u64; CLASSES],
     pub(crate) labels: BTreeMap<(u32, u32), u64>,
     pub(crate) events: Vec<(EventKind, i64, String)>,
+    /// Inferences by the digest of the model.
+    pub(crate) by_model: BTreeMap<[u8; 32], u64>,
     /// Model, hardware, generation of the last state.
     pub(crate) state: Option<(Slots, String, u64)>,
+    /// What the slots were said to do in all states: model, status, reason.
+    pub(crate) told: Vec<(String, [u8; 32], SlotStatus, String)>,
     pub(crate) duplicates: u64,
     pub(crate) malformed: Vec<String>,
     pub(crate) logins: u64,
@@ -113,6 +117,7 @@ impl Receiver {
                     match section {
                         Section::Counts(counts) => {
                             state.inferences += counts.inferences;
+                            *state.by_model.entry(report.header().model).or_default() += counts.inferences;
                             state.failures += counts.failures.total();
                         }
                         Section::Classes(classes) => {
@@ -135,6 +140,11 @@ impl Receiver {
                 let new = State::decode(body).unwrap();
                 let slots = new.slots.iter().map(|slot| (slot.slot.to_owned(), slot.model)).collect();
                 state.state = Some((slots, new.hardware.to_owned(), new.desired_generation));
+                state.told.extend(
+                    new.slots
+                        .iter()
+                        .map(|slot| (slot.slot.to_owned(), slot.model, slot.status, slot.reason.to_owned())),
+                );
             }
             UpKind::Csr | UpKind::Fetch => {}
         }
@@ -279,6 +289,11 @@ impl Plane {
         let mut payload = vec![0; 4096];
         let len = desired.encode(&mut payload).unwrap();
         payload.truncate(len);
+        self.publish(device, payload);
+    }
+
+    /// Publishes the bytes of a desired state.
+    pub(crate) fn publish(&self, device: &str, payload: Vec<u8>) {
         self.state().retained = Some(payload.clone().into());
         self.receiver.send(device, "desired", payload);
     }
@@ -372,8 +387,13 @@ async fn connection(client: TcpStream, target: SocketAddr, weather: Arc<AtomicU8
 
 /// A model with one input of eight scores, whose largest is the class that is counted.
 pub(crate) fn model() -> Vec<u8> {
+    model_named("sample")
+}
+
+/// [`model`] under another name, and so with another digest.
+pub(crate) fn model_named(name: &str) -> Vec<u8> {
     let manifest = Manifest {
-        name: "sample",
+        name,
         producer: "test",
         target: "generic",
         source_format: "none",

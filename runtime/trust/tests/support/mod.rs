@@ -51,17 +51,21 @@ pub(crate) fn root(number: u32, expires: u64, roles: &[RoleKeys<'_>], signers: &
     signed(|out| root.encode(out).unwrap(), |key, bytes| key.sign::<Root<'_>>(bytes), signers)
 }
 
-/// A version of the model `kws` whose digest is made of its number.
+/// A version of the model `kws`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Version {
     pub(crate) version: u32,
+    pub(crate) digest: [u8; 32],
+    pub(crate) size: u32,
     pub(crate) floor: u32,
     pub(crate) expires: u64,
     pub(crate) hardware: &'static [Name<'static>],
 }
 
+/// A version whose digest is made of its number.
 pub(crate) fn version(version: u32) -> Version {
-    Version { version, floor: 0, expires: 0, hardware: &[] }
+    let (digest, size) = ([version as u8; 32], 1000_u32.wrapping_add(version));
+    Version { version, digest, size, floor: 0, expires: 0, hardware: &[] }
 }
 
 impl Version {
@@ -69,8 +73,8 @@ impl Version {
         let release = Release {
             model: "kws",
             version: self.version,
-            digest: [self.version as u8; 32],
-            size: 1000_u32.wrapping_add(self.version),
+            digest: self.digest,
+            size: self.size,
             issued_unix_s: NOW - DAY,
             expires_unix_s: self.expires,
             floor: self.floor,
@@ -83,8 +87,8 @@ impl Version {
         DesiredSlot {
             slot: "main",
             version: self.version,
-            model: [self.version as u8; 32],
-            size: 1000_u32.wrapping_add(self.version),
+            model: self.digest,
+            size: self.size,
             url: "",
             settings: List::default(),
             name: "kws",
