@@ -1,16 +1,19 @@
 //! A model's way to a running device and back, with nobody at the device: keys, push, assign, trial, commit, revert.
 
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 
 mod support;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use dunlin_artifact::layout::header;
 use dunlin_artifact::{Artifact, Digester};
 use dunlin_compiler::AlignedBytes;
+use dunlin_test_servers::FakeClock;
 use serde_json::Value;
-use support::plane::{AgentProcess, Plane, digits, wait_for};
+use support::disk::SmallDisk;
+use support::plane::{AgentProcess, PATIENCE, Plane, Surroundings, digits, wait_for};
 use support::{Bench, model_file};
 
 /// Another artifact of the same model: its name differs.
@@ -23,18 +26,22 @@ fn another(bench: &Bench, name: &str) -> String {
 
 /// A control plane with keys and a fleet, and what devices need.
 struct Site {
-    bench: Bench,
     plane: Plane,
     claim: String,
     input: String,
     /// The first version of the model digits.
     first: String,
+    bench: Bench,
 }
 
 impl Site {
     fn new() -> Self {
         let bench = Bench::new();
         let plane = Plane::start(&bench, "data", &[]);
+        Site::on(plane, bench)
+    }
+
+    fn on(plane: Plane, bench: Bench) -> Self {
         let (first, input) = digits(&bench);
         plane.run(&["keys", "create"]);
         let site = Site { claim: plane.fleet("pumps"), plane, bench, input, first };
@@ -50,7 +57,9 @@ impl Site {
 
     /// A device whose slot the control plane fills.
     fn agent(&self, device: &str, more: &[&str]) -> AgentProcess {
-        AgentProcess::start(self.command(device, more))
+        let mut command = self.command(device, more);
+        command.args(["--patience", "110s"]);
+        AgentProcess::start(command)
     }
 
     fn command(&self, device: &str, more: &[&str]) -> Command {
@@ -58,7 +67,7 @@ impl Site {
         command
             .args(["agent", "--json", "--server", self.plane.http(), "--device", device, "--slot", "digits"])
             .args(["--input", &self.input, "--state-dir", &self.bench.path(device)])
-            .args(["--rate", "200", "--window", "100ms", "--patience", "110s"])
+            .args(["--rate", "200", "--window", "100ms"])
             .args(more)
             .env("DUNLIN_CLAIM", &self.claim);
         command
@@ -76,14 +85,29 @@ impl Site {
         shown["slots"][0].clone()
     }
 
+    /// Waits until the slot is so.
+    #[track_caller]
+    fn wait_until(&self, device: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let slot = self.slot(device);
+            if is_so(&slot) {
+                return slot;
+            }
+            assert!(Instant::now() < deadline, "waited in vain: {slot}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the slot tells a reason with this in it.
+    #[track_caller]
+    fn wait_reason(&self, device: &str, part: &str) -> Value {
+        self.wait_until(device, |slot| slot["reason"].as_str().is_some_and(|reason| reason.contains(part)))
+    }
+
     #[track_caller]
     fn wait(&self, device: &str, status: &str, version: Option<u64>) -> Value {
-        let mut last = Value::Null;
-        wait_for(&format!("{status} of version {version:?}"), || {
-            last = self.slot(device);
-            last["status"] == status && last["version"].as_u64() == version
-        });
-        last
+        self.wait_until(device, |slot| slot["status"] == status && slot["version"].as_u64() == version)
     }
 
     /// The kinds of the device's events, and what they say.
@@ -142,11 +166,7 @@ fn a_model_that_this_machine_computes_wrongly_never_runs() {
     let agent = site.agent("pump-1", &["--artifact", &site.first]);
     site.wait("pump-1", "running", Some(1));
     site.assign("pump-1", wrong);
-    let mut slot = Value::Null;
-    wait_for("the reason", || {
-        slot = site.slot("pump-1");
-        slot["reason"].as_str().is_some_and(|reason| reason.contains("golden"))
-    });
+    let slot = site.wait_reason("pump-1", "golden");
     assert_eq!((&slot["status"], &slot["version"]), (&"running".into(), &1.into()), "{slot}");
     let reason = slot["reason"].as_str().expect("a reason");
     assert!(reason.contains("version 2") && reason.contains("vector 1: output 0 element 0"), "{reason}");
@@ -174,11 +194,7 @@ fn a_model_that_fails_on_trial_gives_way_to_the_one_before_it() {
     site.assign("pump-1", 1);
     site.wait("pump-1", "running", Some(1));
     site.assign("pump-1", other);
-    let mut slot = Value::Null;
-    wait_for("the reason", || {
-        slot = site.slot("pump-1");
-        slot["reason"].as_str().is_some_and(|reason| reason.contains("could not be started"))
-    });
+    let slot = site.wait_reason("pump-1", "could not be started");
     assert_eq!((&slot["status"], &slot["version"]), (&"running".into(), &1.into()), "{slot}");
     agent.terminate();
     let events = site.events("pump-1");
@@ -186,4 +202,116 @@ fn a_model_that_fails_on_trial_gives_way_to_the_one_before_it() {
         events.iter().any(|(kind, detail)| kind == "reverted" && detail.contains("started")),
         "{events:?}"
     );
+}
+
+#[test]
+fn a_server_that_is_gone_in_the_middle_holds_an_update_up_and_no_more() {
+    let mut site = Site::new();
+    let second = site.push(&another(&site.bench, "second"));
+    // So slow that the server is killed while it sends.
+    let agent = site.agent("pump-1", &["--artifact", &site.first, "--download-rate", "20000"]);
+    site.wait("pump-1", "running", Some(1));
+    site.assign("pump-1", second);
+    site.wait("pump-1", "updating", Some(1));
+    for _ in 0..2 {
+        site.plane.kill();
+        site.plane.resume();
+    }
+    site.wait("pump-1", "running", Some(second));
+    let report = agent.terminate();
+    assert_eq!(site.plane.counted(), (report["inferences"].as_u64().expect("a count"), 0));
+}
+
+#[test]
+fn a_device_that_is_killed_at_any_moment_runs_the_old_or_the_new_model() {
+    const KILLS: u64 = 24;
+    let site = Site::new();
+    let second = site.push(&another(&site.bench, "second"));
+    let agent = site.agent("pump-1", &[]);
+    wait_for("the device", || site.plane.try_run(&["device", "show", "pump-1"]).code == 0);
+    site.assign("pump-1", 1);
+    site.wait("pump-1", "running", Some(1));
+    let old = agent.terminate()["model"].clone();
+    site.plane.run(&["device", "assign", "pump-1", &format!("digits={second}"), "--set", "trial.boots=200"]);
+    let mut seen = Vec::new();
+    for kill in 0..KILLS {
+        // It takes about a second from start to trial; every kill comes a bit later than the one before.
+        let agent = site.agent("pump-1", &[]);
+        std::thread::sleep(Duration::from_millis(kill * 50));
+        agent.kill();
+        // With nobody to ask, it runs one of them at once.
+        let alone = AgentProcess::start(site.command("pump-1", &["--count", "1", "--patience", "0s"]));
+        seen.push(alone.report()["model"].clone());
+    }
+    let new = seen.iter().find(|model| **model != old);
+    assert!(seen.iter().all(|model| *model == old || Some(model) == new), "{seen:?}");
+    let agent = site.agent("pump-1", &[]);
+    site.wait("pump-1", "running", Some(second));
+    let last = agent.terminate()["model"].clone();
+    assert!(last != old && new.is_none_or(|new| *new == last));
+    println!(
+        "killed {KILLS} times; the new model ran after {} of them",
+        seen.iter().filter(|model| **model != old).count()
+    );
+}
+
+#[test]
+fn a_full_disk_holds_an_update_up_and_nothing_is_lost() {
+    let site = Site::new();
+    let second = site.push(&another(&site.bench, "second"));
+    // Twice what the queue of telemetry takes at most.
+    let disk = SmallDisk::mount(&site.bench, "pump-1", 4);
+    let surroundings = disk.surroundings();
+    let inner = site.command("pump-1", &["--artifact", &site.first]);
+    let mut command = Command::new(&surroundings.launcher[0]);
+    command.args(&surroundings.launcher[1..]).arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let agent = AgentProcess::start(command);
+    site.wait("pump-1", "running", Some(1));
+    disk.fill();
+    site.assign("pump-1", second);
+    let slot = site.wait_reason("pump-1", "No space left");
+    assert_eq!(slot["version"], 1, "{slot}");
+    disk.make_room();
+    site.wait("pump-1", "running", Some(second));
+    let report = agent.terminate();
+    assert_eq!(site.plane.counted(), (report["inferences"].as_u64().expect("a count"), 0));
+}
+
+#[test]
+#[ignore = "needs libfaketime"]
+fn a_device_that_was_off_for_a_month_or_whose_clock_lies_converges() {
+    let bench = Bench::new();
+    let clock = |name: &str| FakeClock::new(bench.path(name).as_ref()).expect("a clock");
+    let (servers, devices) = (clock("server.clock"), clock("device.clock"));
+    let surroundings = Surroundings { variables: servers.variables(), ..Surroundings::default() };
+    let plane = Plane::start_in(surroundings, &bench, "data", &[]);
+    let site = Site::on(plane, bench);
+    let start = |more: &[&str]| {
+        let mut command = site.command("pump-1", more);
+        command.envs(devices.variables());
+        AgentProcess::start(command)
+    };
+    let agent = start(&[]);
+    wait_for("the device", || site.plane.try_run(&["device", "show", "pump-1"]).code == 0);
+    site.assign("pump-1", 1);
+    site.wait("pump-1", "running", Some(1));
+    agent.terminate();
+    // While it is off, another version is assigned, and a month passes.
+    let second = site.push(&another(&site.bench, "second"));
+    site.assign("pump-1", second);
+    servers.jump("+31d").expect("written");
+    devices.jump("+31d").expect("written");
+    let agent = start(&[]);
+    site.wait("pump-1", "running", Some(second));
+    agent.terminate();
+    // A clock that is years ahead: what is assigned seems to have expired, and the model runs on.
+    devices.jump("+2000d").expect("written");
+    let agent = start(&[]);
+    site.assign("pump-1", 1);
+    let slot = site.wait_reason("pump-1", "the assignment expired");
+    assert_eq!((&slot["status"], &slot["version"]), (&"running".into(), &second.into()), "{slot}");
+    devices.jump("+31d").expect("written");
+    site.wait("pump-1", "running", Some(1));
+    agent.terminate();
 }

@@ -31,8 +31,10 @@ use trustee::Trustee;
 pub(crate) use filled::{Filled, Told};
 pub use trustee::TrustError;
 
-/// When to look again at what cannot be judged yet, in milliseconds.
-const AGAIN_MS: u64 = 60_000;
+/// Time between attempts at fetching a root, in milliseconds.
+const ROOT_PERIOD_MS: u64 = 60_000;
+/// When to look again at what may be believed later, in milliseconds: the first time, and at the latest.
+const AGAIN_MS: (u64, u64) = (10_000, 3_600_000);
 /// An application has so long after the agent's start to declare its slots, in milliseconds.
 const DECLARE_MS: u64 = 10_000;
 
@@ -76,6 +78,7 @@ pub(crate) struct Installer {
     asking: bool,
     /// When to look again at what is pending.
     again_at_ms: Option<u64>,
+    again_pause_ms: u64,
     tasks: JoinSet<()>,
     /// The job of each slot, to be ended when it is not wanted any more.
     running: Vec<(String, u64, AbortHandle)>,
@@ -101,6 +104,7 @@ impl Installer {
             refused: None,
             asking: false,
             again_at_ms: None,
+            again_pause_ms: AGAIN_MS.0,
             tasks: JoinSet::new(),
             running: Vec::new(),
             answers: mpsc::unbounded_channel(),
@@ -136,7 +140,7 @@ impl Installer {
                     }
                     Err(why) => {
                         tracing::warn!(number, why, "the root cannot be used");
-                        self.again_at_ms = Some(self.shared.clock.ms() + AGAIN_MS);
+                        self.again_at_ms = Some(self.shared.clock.ms() + ROOT_PERIOD_MS);
                         self.refuse_all(0, &format!("root {number} is needed, but {why}"));
                         None
                     }
@@ -166,27 +170,44 @@ impl Installer {
                 return Verdict::Refused;
             }
             Err(refused) => {
+                if let Refused::Expired { .. } = refused {
+                    self.look_again(message);
+                }
                 self.refuse_all(desired.generation, &format!("the assignment is not believed: {refused}"));
                 return Verdict::Refused;
             }
         };
         trust.keep(&assigned);
-        self.refused = None;
         match self.install(trust, &assigned.desired, now) {
-            Ok(()) => self.believed = Some(message.to_owned()),
+            Ok(is_expired) => {
+                self.refused = None;
+                self.believed = Some(message.to_owned());
+                if is_expired {
+                    self.look_again(message);
+                } else {
+                    (self.again_at_ms, self.again_pause_ms) = (None, AGAIN_MS.0);
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "what the device believes cannot be kept: nothing is installed");
                 self.refuse_all(desired.generation, &error.to_string());
-                self.pending = Some(message.to_owned());
-                self.again_at_ms = Some(self.shared.clock.ms() + AGAIN_MS);
+                self.look_again(message);
                 return Verdict::Refused;
             }
         }
         Verdict::Believed
     }
 
-    /// Nothing of an assignment is acted upon before what it changes in the device's trust is stored.
-    fn install(&mut self, mut trust: Trust, desired: &Desired<'_>, now: Time) -> Result<(), TrustError> {
+    /// What is refused now may be believed later: the clock may be wrong, or the disk full.
+    fn look_again(&mut self, message: &[u8]) {
+        self.pending = Some(message.to_owned());
+        // One that came because of the last look does not postpone the next.
+        self.again_at_ms.get_or_insert(self.shared.clock.ms() + self.again_pause_ms);
+    }
+
+    /// Hands what is believed to the slots; whether something in it has expired. Nothing is acted upon before what it
+    /// changes in the device's trust is stored.
+    fn install(&mut self, mut trust: Trust, desired: &Desired<'_>, now: Time) -> Result<bool, TrustError> {
         let hardware = cut(&self.shared.settings.hardware, limits::MAX_NAME).to_owned();
         let targets: Vec<_> = desired
             .slots
@@ -196,6 +217,7 @@ impl Installer {
         self.trustee.replace(trust)?;
         let shared = Arc::clone(&self.shared);
         self.unfilled.clear();
+        let mut is_expired = false;
         let mut slots = lock(&shared.filled);
         for (slot, target) in targets {
             let Some(filled) = slots.iter_mut().find(|filled| filled.name == slot.slot) else {
@@ -209,6 +231,7 @@ impl Installer {
                     filled.assigned(desired.generation, target, &self.address(slot.url), &shared);
                 }
                 Err(refused) => {
+                    is_expired |= matches!(refused, Refused::Expired { .. });
                     let why = format!("version {} is not believed: {refused}", slot.version);
                     if filled.refuse(&why) {
                         let generation = i64::try_from(desired.generation).unwrap_or(i64::MAX);
@@ -219,7 +242,7 @@ impl Installer {
         }
         drop(slots);
         *lock(&shared.state_changed) = true;
-        Ok(())
+        Ok(is_expired)
     }
 
     /// Where to fetch: a server that does not know under which name it is reached says `localhost`.
@@ -306,6 +329,9 @@ impl Installer {
         }
         if self.again_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
             self.again_at_ms = None;
+            self.again_pause_ms = (2 * self.again_pause_ms).min(AGAIN_MS.1);
+            // The control plane hears that its assignment is not known here, and sends it again, signed anew.
+            *lock(&shared.state_changed) = true;
             return (self.pending.take(), Some(now_ms));
         }
         at(self.again_at_ms);
