@@ -127,6 +127,10 @@ impl Filled {
     pub(super) fn assigned(&mut self, generation: u64, target: Target, url: &str, shared: &Shared) {
         self.refused = None;
         self.url = Some(url.to_owned()).filter(|url| !url.is_empty());
+        self.trouble = match self.url {
+            Some(_) => self.trouble.take(),
+            None => Some("the assignment does not say where to fetch the model".to_owned()),
+        };
         self.step(Event::Assigned { generation, target }, shared);
     }
 
@@ -270,6 +274,7 @@ impl Filled {
                     self.fault =
                         saved.err().map(|error| format!("the slot's record cannot be kept: {error}"));
                     if self.fault.is_some() {
+                        self.forget_job();
                         return Some(Event::StorageFailed);
                     }
                 }
@@ -329,7 +334,7 @@ impl Filled {
         let slot = self.settings.built_in.as_deref().map(|bytes| shared.make_slot(&self.name, bytes));
         match slot {
             Some(Ok(slot)) => {
-                if !self.publisher.current().is_some_and(|current| current.model() == slot.model()) {
+                if self.publisher.current().is_none_or(|current| current.model() != slot.model()) {
                     shared.put_slot(slot.clone());
                     self.publisher.publish(Some(slot));
                 }

@@ -307,11 +307,8 @@ impl Installer {
         let mut at = |ms: Option<u64>| next_ms = next_ms.into_iter().chain(ms).min();
         let shared = Arc::clone(&self.shared);
         let mut slots = lock(&shared.filled);
-        for filled in slots.iter_mut() {
-            at(filled.tick(now_ms, &shared));
-            self.spawn(filled);
-        }
-        let is_new = slots.len() > self.declared;
+        slots.iter_mut().for_each(|filled| at(filled.tick(now_ms, &shared)));
+        // What is not wanted any more ends before something else begins.
         self.running.retain(|(slot, number, task)| {
             let wanted = slots.iter().any(|filled| filled.name == *slot && filled.wants(*number));
             if !wanted {
@@ -319,6 +316,8 @@ impl Installer {
             }
             wanted
         });
+        slots.iter_mut().for_each(|filled| self.spawn(filled));
+        let is_new = slots.len() > self.declared;
         drop(slots);
         if !self.unfilled.is_empty() && !self.is_late {
             at(Some(DECLARE_MS));

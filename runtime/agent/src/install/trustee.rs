@@ -101,6 +101,9 @@ impl Trustee {
 
     /// Stores what is believed from now on. When that fails, nothing has changed.
     pub(super) fn replace(&mut self, trust: Trust) -> Result<(), TrustError> {
+        if self.trust.as_ref() == Some(&trust) {
+            return Ok(());
+        }
         if let Some(path) = &self.path {
             let file = |error| TrustError::File { path: path.clone(), error };
             sealed::write(path, &trust.encode()).map_err(file)?;
