@@ -422,7 +422,9 @@ impl Shared {
         let before = slots.iter().position(|slot| slot.name() == name).map(|index| slots.remove(index));
         drop(slots);
         if let Some(slot) = before {
-            self.harvest(&slot);
+            if slot.due(0).1 {
+                self.harvest(&slot);
+            }
             lock(&self.retired).push(slot);
         }
         *lock(&self.state_changed) = true;

@@ -4,205 +4,23 @@
 #[path = "../../trust/tests/support/mod.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod owner;
+mod site;
 mod store;
 mod support;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dunlin_agent::{Agent, EventKind, Identity, ModelSettings, Models};
-use dunlin_protocol::{Desired, DesiredSlot, Name, SlotStatus};
-use owner::{Authority, FIRST, NOW, Version, assignment};
-use store::{Mood, Store};
-use support::{Plane, State_, infer, model_named};
-
-/// An artifact and what its owner says about it.
-struct Made {
-    bytes: Vec<u8>,
-    version: Version,
-}
-
-/// Version `number` of the model; versions differ.
-fn made(number: u32) -> Made {
-    let bytes = model_named(&format!("version {number}"));
-    let digest = bytes[48..80].try_into().unwrap();
-    let size = u32::try_from(bytes.len()).unwrap();
-    Made { bytes, version: Version { digest, size, ..owner::version(number) } }
-}
-
-/// A control plane, a store of artifacts, and a device that runs version 1.
-struct Site {
-    plane: Plane,
-    store: Store,
-    folder: tempfile::TempDir,
-    agent: Option<Agent>,
-    application: Option<Application>,
-    generation: u64,
-    /// Inferences that the application has counted.
-    counted: Arc<AtomicU64>,
-}
+use dunlin_agent::EventKind;
+use dunlin_protocol::{Name, SlotStatus};
+use owner::{Authority, FIRST, NOW, Version};
+use site::{Assignment, Site, made};
+use store::Mood;
+use support::State_;
 
 /// How often an event told that an assignment was refused for this reason.
 fn refusals(state: &State_, reason: &str) -> usize {
     let refused = state.events.iter().filter(|event| event.0 == EventKind::AssignmentRefused);
     refused.filter(|event| event.2.contains(reason)).count()
-}
-
-/// Runs whatever the slot holds, all the time.
-struct Application {
-    end: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Application {
-    fn start(mut models: Models, counted: Arc<AtomicU64>) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&end);
-        let thread = std::thread::spawn(move || {
-            while !ends.load(Ordering::Relaxed) {
-                let Some(slot) = models.current() else {
-                    models.wait(Duration::from_millis(5));
-                    continue;
-                };
-                while !models.has_changed() && !ends.load(Ordering::Relaxed) {
-                    infer(&slot, 3);
-                    counted.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
-        });
-        Application { end, thread }
-    }
-
-    fn end(self) {
-        self.end.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-    }
-}
-
-impl Site {
-    async fn new() -> Site {
-        let mut site = Site::empty().await;
-        site.start(Some(&FIRST.root(&[1])));
-        let first = made(1);
-        site.store.put(&first.bytes);
-        site.assign(&first.version, |_| {});
-        site.runs(1).await;
-        site
-    }
-
-    async fn empty() -> Site {
-        Site {
-            plane: Plane::start().await,
-            store: Store::start().await,
-            folder: tempfile::tempdir().unwrap(),
-            agent: None,
-            application: None,
-            generation: 0,
-            counted: Arc::default(),
-        }
-    }
-
-    fn start(&mut self, root: Option<&[u8]>) {
-        let address = self.plane.address;
-        let identity = Identity { server: self.store.address(), ..support::identity(address, owner::DEVICE) };
-        let folder: &Path = self.folder.path();
-        let settings = dunlin_agent::Settings {
-            root: root.map(<[u8]>::to_vec),
-            hardware: owner::HARDWARE.into(),
-            ..support::settings(Some(folder))
-        };
-        let agent = Agent::start(identity, settings).unwrap();
-        let pauses = (Duration::from_millis(10), Duration::from_secs(5));
-        let models = agent.models("main", ModelSettings { pauses, ..ModelSettings::default() }).unwrap();
-        self.application = Some(Application::start(models, Arc::clone(&self.counted)));
-        self.agent = Some(agent);
-    }
-
-    async fn stop(&mut self) {
-        self.application.take().unwrap().end();
-        let status = self.agent.take().unwrap().stop_async(support::SOON).await;
-        assert_eq!((status.waiting, status.unacknowledged), (0, 0));
-    }
-
-    /// Assigns a version, signed as it should be; `change` makes it wrong.
-    fn assign(&mut self, version: &Version, change: impl FnOnce(&mut Assignment)) {
-        self.generation += 1;
-        let release = version.release(&[2]);
-        let mut assignment = Assignment {
-            slot: *version,
-            release,
-            director: vec![3],
-            generation: self.generation,
-            issued_s: NOW + self.generation,
-            expires_s: 0,
-            device: owner::DEVICE,
-            root: 1,
-        };
-        change(&mut assignment);
-        self.plane.publish(owner::DEVICE, assignment.message(&self.store));
-    }
-
-    /// Waits until the device says that its slot is so.
-    async fn told(&self, version: u32, status: SlotStatus, reason: &str) {
-        let digest = made(version).version.digest;
-        let is_told = |told: &(String, [u8; 32], SlotStatus, String)| {
-            (told.1, told.2) == (digest, status)
-                && if reason.is_empty() { told.3.is_empty() } else { told.3.contains(reason) }
-        };
-        let from = Instant::now();
-        while !self.plane.state().told.last().is_some_and(is_told) {
-            let last = self.plane.state().told.last().cloned();
-            assert!(from.elapsed() < support::SOON, "{version} {status:?} {reason:?}: {last:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    async fn runs(&self, version: u32) {
-        self.told(version, SlotStatus::Running, "").await;
-    }
-
-    /// Everything that was counted has arrived, and nothing of other models than these.
-    async fn finish(mut self, versions: &[u32]) {
-        self.stop().await;
-        let state = self.plane.state();
-        assert_eq!((state.inferences, state.failures), (self.counted.load(Ordering::Relaxed), 0));
-        let digests: Vec<_> = versions.iter().map(|number| made(*number).version.digest).collect();
-        assert!(state.by_model.keys().all(|digest| digests.contains(digest)));
-        assert_eq!(state.malformed, Vec::<String>::new());
-    }
-}
-
-/// What goes into a desired state.
-struct Assignment {
-    slot: Version,
-    release: Vec<u8>,
-    director: Vec<u8>,
-    generation: u64,
-    issued_s: u64,
-    expires_s: u64,
-    device: &'static str,
-    root: u32,
-}
-
-impl Assignment {
-    fn message(&self, store: &Store) -> Vec<u8> {
-        let url = store.url(&self.slot.digest);
-        let settings = [dunlin_protocol::Pair { key: "trial.windows", value: "1" }];
-        let slot =
-            DesiredSlot { url: &url, settings: settings.as_slice().into(), ..self.slot.slot(&self.release) };
-        let slots = [slot];
-        let desired = Desired {
-            issued_unix_s: self.issued_s,
-            expires_unix_s: self.expires_s,
-            device: self.device,
-            root: self.root,
-            ..owner::desired(self.generation, &slots)
-        };
-        assignment(&desired, &self.director)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

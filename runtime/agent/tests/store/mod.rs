@@ -1,5 +1,7 @@
 //! A server of artifacts and roots over HTTP that misbehaves as it is told.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
