@@ -17,17 +17,16 @@ fn a_device_without_std_is_counted_exactly_while_the_server_is_killed() {
     let mut plane = Plane::start(&bench, "data", &[]);
     plane.run(&["model", "push", &artifact, "--name", "digits"]);
     plane.fleet("pumps");
+    let broker = ([127, 0, 0, 1], plane.mqtt_port).into();
+    let bytes = std::fs::read(&artifact).expect("an artifact");
     let options = Options {
-        broker: ([127, 0, 0, 1], plane.mqtt_port).into(),
-        device: "pump-1".into(),
         password: Some(plane.device("pumps", "pump-1")),
-        artifact: std::fs::read(&artifact).expect("an artifact"),
-        name: artifact,
         slot: "digits".into(),
         inputs: Npy::read(&input).bytes,
         runs: RUNS,
         every_ms: 5,
         window_ms: 100,
+        ..Options::new(broker, "pump-1", &artifact, bytes)
     };
     let running = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

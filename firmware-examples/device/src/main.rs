@@ -3,15 +3,21 @@
 //! ```console
 //! $ dunlin-device --broker 127.0.0.1:1883 --device pump-7 --password … --artifact kws.dunlin --runs 1000
 //! ```
-//! Prints one line of JSON with what was counted in closed windows, once everything is acknowledged.
+//! Prints one line of JSON with what was counted in closed windows and which model ran last, once everything is
+//! acknowledged. Ctrl-C ends it like the last run.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dunlin_device::host::{Done, Options, device};
 
 const USAGE: &str = "dunlin-device --broker IP:PORT --device ID --artifact FILE.dunlin
-    [--password TEXT] [--slot NAME] [--inputs RAW] [--runs N] [--every MS] [--window MS]
+    [--password TEXT] [--slot NAME] [--hardware CLASS] [--flash DIR] [--root FILE]
+    [--inputs RAW] [--runs N] [--every MS] [--window MS]
 
+FILE.dunlin is built in: it runs until the control plane assigns something else to the slot. With --root, a file of
+`dunlin keys export`, assigned models are installed, into flash that is kept in DIR.
 RAW holds the model's first input again and again, as the model takes it; random bytes without it.
 The password is also read from DUNLIN_PASSWORD.";
 
@@ -19,6 +25,12 @@ The password is also read from DUNLIN_PASSWORD.";
 fn option(name: &str) -> Option<String> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.nth(1)
+}
+
+/// The content of an option's file, if it is there.
+fn file(name: &str) -> Result<Option<Vec<u8>>, String> {
+    let read = |path: String| std::fs::read(&path).map_err(|error| format!("{name} {path}: {error}"));
+    option(name).map(read).transpose()
 }
 
 fn number(name: &str, default: u64) -> Result<u64, String> {
@@ -32,21 +44,33 @@ async fn main() -> Result<(), Box<dyn Error>> {
     else {
         return Err(USAGE.into());
     };
+    let broker = broker.parse().map_err(|_| format!("--broker: {broker:?} is no IP:PORT"))?;
+    let artifact = file("--artifact")?.unwrap_or_default();
+    let defaults = Options::new(broker, &id, &path, artifact);
     let options = Options {
-        broker: broker.parse().map_err(|_| format!("--broker: {broker:?} is no IP:PORT"))?,
-        device: id,
         password: option("--password").or_else(|| std::env::var("DUNLIN_PASSWORD").ok()),
-        artifact: std::fs::read(&path)?,
-        name: path,
-        slot: option("--slot").unwrap_or_else(|| "model".into()),
-        inputs: option("--inputs").map_or(Ok(Vec::new()), std::fs::read)?,
-        runs: number("--runs", u64::MAX)?,
-        every_ms: number("--every", 100)?,
-        window_ms: u32::try_from(number("--window", 60_000)?)?,
+        slot: option("--slot").unwrap_or_else(|| defaults.slot.clone()),
+        hardware: option("--hardware").unwrap_or_else(|| defaults.hardware.clone()),
+        flash: option("--flash").map(Into::into),
+        root: file("--root")?,
+        inputs: file("--inputs")?.unwrap_or_default(),
+        runs: number("--runs", defaults.runs)?,
+        every_ms: number("--every", defaults.every_ms)?,
+        window_ms: u32::try_from(number("--window", defaults.window_ms.into())?)?,
+        ..defaults
     };
-    let Done { totals, bytes } = device(options).await?;
+    let stop = Arc::clone(&options.stop);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    let Done { totals, bytes, program_bytes, digest, version } = device(options).await?;
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let version = version.map_or("null".to_owned(), |version| version.to_string());
     println!(
-        "{{\"inferences\": {}, \"failures\": {}, \"windows\": {}, \"bytes\": {bytes}}}",
+        "{{\"inferences\": {}, \"failures\": {}, \"windows\": {}, \"model\": \"{digest}\", \"version\": {version}, \
+         \"bytes\": {bytes}, \"program_bytes\": {program_bytes}}}",
         totals.inferences, totals.failures, totals.windows
     );
     Ok(())

@@ -3,8 +3,10 @@
 use core::num::NonZero;
 
 use dunlin_agent::uplink::DownCause;
-use dunlin_protocol::{Ack, Desired, DeviceId, DownKind, UpKind};
+use dunlin_protocol::limits::{MAX_ROOT, MAX_TOPIC};
+use dunlin_protocol::{Ack, DeviceId, DownKind, UpKind};
 use embedded_io_async::{Read, Write};
+use heapless::Vec;
 use rust_mqtt::Bytes;
 use rust_mqtt::buffer::BumpBuffer;
 use rust_mqtt::client::event::Event;
@@ -16,26 +18,45 @@ use rust_mqtt::config::KeepAlive;
 use rust_mqtt::header::FixedHeader;
 use rust_mqtt::types::{MqttBinary, MqttString, ReasonCode, TopicFilter, TopicName};
 
+use crate::transfer;
+
 /// Messages without a PUBACK.
 pub(crate) const IN_FLIGHT: u8 = 4;
 /// Seconds between signs of life.
 pub(crate) const KEEP_ALIVE_S: u16 = 60;
-/// Bytes for what is received, and the longest packet that the server may send.
-pub(crate) const RECEIVED: usize = 2048;
+/// Bytes for what is received, and the longest packet that the server may send: a piece of an artifact, or a desired
+/// state with its release and signatures.
+pub(crate) const RECEIVED: usize = 4096;
+
+/// Longest desired state. One slot with its release, all signed once, takes about 1 KB.
+const DESIRED: usize = 3072;
+/// What a piece takes besides its bytes.
+const CHUNK_HEAD: usize = 64;
+
+// A topic and the packet's own head come with it.
+const _: () = assert!(transfer::CHUNK + CHUNK_HEAD + MAX_TOPIC + 16 <= RECEIVED);
+const _: () = assert!(DESIRED + MAX_TOPIC + 16 <= RECEIVED && MAX_ROOT <= transfer::CHUNK);
 
 type Inner<'c, S> = Client<'c, 'c, S, BumpBuffer<'c>, 1, 4, { IN_FLIGHT as usize }, 0, 0, 0, 1>;
+
+/// Messages from the server that are kept while they are worked on.
+#[derive(Default)]
+pub(crate) struct Messages {
+    /// The desired state that came last.
+    pub(crate) desired: Vec<u8, DESIRED>,
+    /// The piece of an artifact or a root that came last.
+    pub(crate) chunk: Vec<u8, { transfer::CHUNK + CHUNK_HEAD }>,
+}
 
 /// Something from the server, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Subscribed,
     Ack(Ack),
-    Desired {
-        generation: u64,
-        report_period_s: u32,
-        window_period_s: u32,
-        window_count: u32,
-    },
+    /// A desired state, whose bytes were copied.
+    Desired,
+    /// A piece of an artifact or of a root, whose bytes were copied.
+    Chunk,
     /// A PUBACK: there is room for another message.
     Room,
     /// The server refused the subscription.
@@ -133,12 +154,16 @@ impl<'c, S: Read + Write> Connection<'c, S> {
         self.client.poll_header().await.map_err(|_| DownCause::Network)
     }
 
-    /// Reads the rest of a packet.
-    pub(crate) async fn body(&mut self, header: FixedHeader) -> Result<Received, DownCause> {
+    /// Reads the rest of a packet. What has to be kept of it is copied into the place that suits it.
+    pub(crate) async fn body(
+        &mut self,
+        header: FixedHeader,
+        messages: &mut Messages,
+    ) -> Result<Received, DownCause> {
         let received = match self.client.poll_body(header).await {
             Ok(Event::Publish(publish)) => {
                 let topic = publish.topic.name().map_or("", |name| name.as_ref().as_str());
-                decode(topic, publish.message.as_bytes())
+                decode(topic, publish.message.as_bytes(), messages)
             }
             Ok(Event::Suback(suback)) if suback.reason_code.is_erroneous() => Received::Refused,
             Ok(Event::Suback(_)) => Received::Subscribed,
@@ -165,20 +190,20 @@ impl<'c, S: Read + Write> Connection<'c, S> {
     }
 }
 
-fn decode(topic: &str, message: &[u8]) -> Received {
+fn decode(topic: &str, message: &[u8], messages: &mut Messages) -> Received {
     let kind = DownKind::ALL.into_iter().find(|kind| topic.rsplit('/').next() == Some(kind.as_str()));
     match kind {
         Some(DownKind::Ack) => Ack::decode(message).map_or(Received::Nothing, Received::Ack),
-        Some(DownKind::Desired) => match Desired::decode(message) {
-            Ok(desired) => Received::Desired {
-                generation: desired.generation,
-                report_period_s: desired.report_period_s,
-                window_period_s: desired.window_period_s,
-                window_count: desired.window_count,
-            },
-            Err(_) => Received::Nothing,
-        },
-        // This device logs in with a password; a TLS stack brings its own certificate.
-        Some(DownKind::Cert | DownKind::Chunk) | None => Received::Nothing,
+        Some(DownKind::Desired) if copy(message, &mut messages.desired) => Received::Desired,
+        Some(DownKind::Chunk) if copy(message, &mut messages.chunk) => Received::Chunk,
+        // This device logs in with a password; a TLS stack brings its own certificate. What is longer than its place is
+        // not meant for a device like this.
+        Some(DownKind::Desired | DownKind::Chunk | DownKind::Cert) | None => Received::Nothing,
     }
+}
+
+/// Whether there was room.
+fn copy<const N: usize>(message: &[u8], place: &mut Vec<u8, N>) -> bool {
+    place.clear();
+    place.extend_from_slice(message).is_ok()
 }

@@ -6,12 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use dunlin_agent::EventKind;
-use dunlin_agent::uplink::Settings;
-use dunlin_device::{Application, Counted, Credentials, Device, Platform, Totals, run};
+use dunlin_agent::{EventKind, uplink};
+use dunlin_device::host::{CELLS, Flash};
+use dunlin_device::{Application, Counted, Credentials, Device, Models, Platform, Settings, Totals, run};
 use dunlin_monitor::{Failure, Schedule};
 use dunlin_protocol::Desired;
-use dunlin_runtime::Artifact;
+use dunlin_runtime::{Aligned, Artifact, Session};
+use dunlin_trust::Dalek;
 use embedded_io_adapters::tokio_1::FromTokio;
 use support::{CLASSES, CUT, FINE, FROZEN, Mood, Plane, Proxy, SOON, model};
 use tokio::io::BufStream;
@@ -65,7 +66,11 @@ impl Application for Counting<'_> {
         (self.run < self.total).then_some(self.run * EVERY_MS)
     }
 
-    fn sample(&mut self, monitor: &mut Counted<'_>, _now_ms: u64) {
+    fn accepts(&self, _artifact: &Artifact<'_>) -> bool {
+        true
+    }
+
+    fn sample(&mut self, _session: &mut Session<'_, '_>, monitor: &mut Counted<'_>, _now_ms: u64) {
         let class = (self.run * self.run) as usize % CLASSES;
         self.run += 1;
         if self.run.is_multiple_of(7) {
@@ -86,21 +91,26 @@ async fn device(broker: SocketAddr, total: u64) -> ([u64; CLASSES], Totals) {
     let start = memory.as_ptr().align_offset(16);
     memory[start..start + bytes.len()].copy_from_slice(&bytes);
     let artifact = Artifact::parse(&memory[start..start + bytes.len()]).unwrap();
-    let settings = Settings {
+    let uplink = uplink::Settings {
         connect_timeout_ms: 2_000,
         ack_timeout_ms: 400,
         least_pause_ms: 20,
         longest_pause_ms: 300,
-        ..Settings::default()
+        ..uplink::Settings::default()
     };
     let schedule = Schedule { period_ms: 50, runs: 20 };
-    let mut device = Device::new(artifact, "kws", "test-board", schedule, settings, 0xB007, 0).unwrap();
+    let settings = Settings { slot: "kws", hardware: "test-board", schedule, uplink, ..Settings::default() };
+    let mut device = Device::new(settings, Flash::new(CELLS), 4096, Dalek, 0xB007, 0).unwrap();
+    let mut arena = Aligned([0; 64]);
+    let banks = [Flash::new(4096), Flash::new(4096)];
+    let mut models = Models { built_in: artifact, banks, arena: &mut arena.0 };
     let board = Board { started: Instant::now(), broker, random: Cell::new(5) };
     let counted = RefCell::new([0; CLASSES]);
     let mut application = Counting { run: 0, total, counted: &counted };
     let credentials = Credentials { device: "sensor-1", password: Some("secret") };
-    let running = run(&mut device, &board, &mut application, credentials);
-    tokio::time::timeout(SOON, running).await.expect("everything is acknowledged in the end");
+    let running = run(&mut device, &mut models, &board, &mut application, credentials);
+    let ended = tokio::time::timeout(SOON, running).await;
+    ended.expect("everything is acknowledged in the end").expect("the model runs");
     let totals = device.totals();
     (counted.into_inner(), totals)
 }
