@@ -8,6 +8,7 @@ mod compile;
 mod device;
 mod eval;
 mod fleet;
+mod gate;
 mod ingest;
 mod inspect;
 mod keys;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     Device(device::Args),
     Fleet(fleet::Args),
+    Gate(gate::Args),
     #[command(visible_alias = "key")]
     Claim(claim::Args),
     Keys(keys::Args),
@@ -67,6 +69,7 @@ impl Command {
             Command::Logout(args) => login::logout(args),
             Command::Device(args) => device::run(args, json),
             Command::Fleet(args) => fleet::run(args),
+            Command::Gate(args) => gate::run(args),
             Command::Claim(args) => claim::run(args),
             Command::Keys(args) => keys::run(args),
             Command::Model(args) => model::run(args),
