@@ -1,56 +1,21 @@
 //! The firmware example over real sockets: a device without std, the same faults, the same exact counts.
 
+mod board;
 mod support;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dunlin_agent::{EventKind, uplink};
+use board::{Board, UPLINK, aligned};
+use dunlin_agent::EventKind;
 use dunlin_device::host::{CELLS, Flash};
-use dunlin_device::{Application, Counted, Credentials, Device, Models, Platform, Settings, Totals, run};
+use dunlin_device::{Application, Counted, Credentials, Device, Models, Settings, Totals, run};
 use dunlin_monitor::{Failure, Schedule};
 use dunlin_protocol::Desired;
 use dunlin_runtime::{Aligned, Artifact, Session};
 use dunlin_trust::Dalek;
-use embedded_io_adapters::tokio_1::FromTokio;
 use support::{CLASSES, CUT, FINE, FROZEN, Mood, Plane, Proxy, SOON, model};
-use tokio::io::BufStream;
-use tokio::net::TcpStream;
-
-struct Board {
-    started: Instant,
-    broker: SocketAddr,
-    random: Cell<u32>,
-}
-
-impl Platform for Board {
-    type Stream = FromTokio<BufStream<TcpStream>>;
-    type Error = std::io::Error;
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap()
-    }
-
-    fn unix_s(&self) -> u64 {
-        0
-    }
-
-    fn random(&self) -> u32 {
-        self.random.set(self.random.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
-        self.random.get()
-    }
-
-    async fn connect(&self) -> Result<Self::Stream, Self::Error> {
-        let stream = TcpStream::connect(self.broker).await?;
-        stream.set_nodelay(true)?;
-        Ok(FromTokio::new(BufStream::new(stream)))
-    }
-
-    async fn sleep_until(&self, ms: u64) {
-        tokio::time::sleep_until((self.started + Duration::from_millis(ms)).into()).await;
-    }
-}
 
 /// Counts one inference every few milliseconds, of classes in turn; every seventh fails.
 struct Counting<'c> {
@@ -87,24 +52,16 @@ impl Application for Counting<'_> {
 /// Runs a device to its end; what it counted by class, and in closed windows.
 async fn device(broker: SocketAddr, total: u64) -> ([u64; CLASSES], Totals) {
     let bytes = model();
-    let mut memory = vec![0u8; bytes.len() + 15];
-    let start = memory.as_ptr().align_offset(16);
-    memory[start..start + bytes.len()].copy_from_slice(&bytes);
-    let artifact = Artifact::parse(&memory[start..start + bytes.len()]).unwrap();
-    let uplink = uplink::Settings {
-        connect_timeout_ms: 2_000,
-        ack_timeout_ms: 400,
-        least_pause_ms: 20,
-        longest_pause_ms: 300,
-        ..uplink::Settings::default()
-    };
+    let mut memory = Vec::new();
+    let artifact = Artifact::parse(aligned(&bytes, &mut memory)).unwrap();
     let schedule = Schedule { period_ms: 50, runs: 20 };
-    let settings = Settings { slot: "kws", hardware: "test-board", schedule, uplink, ..Settings::default() };
+    let settings =
+        Settings { slot: "kws", hardware: "test-board", schedule, uplink: UPLINK, ..Settings::default() };
     let mut device = Device::new(settings, Flash::new(CELLS), 4096, Dalek, 0xB007, 0).unwrap();
     let mut arena = Aligned([0; 64]);
     let banks = [Flash::new(4096), Flash::new(4096)];
     let mut models = Models { built_in: artifact, banks, arena: &mut arena.0 };
-    let board = Board { started: Instant::now(), broker, random: Cell::new(5) };
+    let board = Board::new(broker);
     let counted = RefCell::new([0; CLASSES]);
     let mut application = Counting { run: 0, total, counted: &counted };
     let credentials = Credentials { device: "sensor-1", password: Some("secret") };

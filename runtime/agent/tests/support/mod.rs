@@ -17,8 +17,8 @@ use dunlin_artifact::writer::{Baseline, Bins, Contents, Feature};
 use dunlin_artifact::{DType, Manifest, Place, Tensor};
 use dunlin_gateway::{Config, Gateway, Handler, Limits, Listener, Login, Message, Publish, Refusal};
 use dunlin_protocol::{
-    Ack, CertificateRequest, Desired, Envelope, Event, EventKind, Label, Report, Section, SequenceWindow,
-    SlotStatus, State, UpKind, Verdict,
+    Ack, CertificateRequest, Desired, Envelope, Event, EventKind, Fetch, Label, Report, Section,
+    SequenceWindow, SlotStatus, State, UpKind, Verdict,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +33,9 @@ pub(crate) const CLASSES: usize = 8;
 type Slots = Vec<(String, [u8; 32])>;
 /// Makes a certificate and that of the authority from a request, all DER.
 type Signer = dyn Fn(&[u8]) -> (Vec<u8>, Vec<u8>) + Send + Sync;
+
+/// The answers to what a device asks for: bodies of `down/chunk`.
+type Giver = dyn Fn(&Fetch) -> Vec<Vec<u8>> + Send + Sync;
 
 /// What the control plane has applied, and how it misbehaves.
 #[derive(Default)]
@@ -61,6 +64,8 @@ pub(crate) struct State_ {
     seen: u64,
     /// Signs certificate requests (DER) as (certificate, authority).
     pub(crate) signer: Option<Arc<Signer>>,
+    /// Gives pieces of artifacts and roots.
+    pub(crate) giver: Option<Arc<Giver>>,
 }
 
 /// How the control plane misbehaves.
@@ -186,6 +191,13 @@ impl Handler for Receiver {
             let len = answer.encode(&mut payload).unwrap();
             payload.truncate(len);
             self.send(&message.device, "cert", payload);
+            message.ack.done();
+            return;
+        }
+        if message.level == "fetch" {
+            let giver = self.state.lock().unwrap().giver.clone().unwrap();
+            let answers = giver(&Fetch::decode(&message.payload).unwrap());
+            answers.into_iter().for_each(|answer| self.send(&message.device, "chunk", answer));
             message.ack.done();
             return;
         }
@@ -392,6 +404,11 @@ pub(crate) fn model() -> Vec<u8> {
 
 /// [`model`] under another name, and so with another digest.
 pub(crate) fn model_named(name: &str) -> Vec<u8> {
+    model_with(name, vec![])
+}
+
+/// [`model_named`] with constants that make it larger.
+pub(crate) fn model_with(name: &str, data: Vec<u8>) -> Vec<u8> {
     let manifest = Manifest {
         name,
         producer: "test",
@@ -414,7 +431,7 @@ pub(crate) fn model_named(name: &str) -> Vec<u8> {
         manifest,
         tensors: vec![tensor],
         program: vec![],
-        data: vec![],
+        data,
         inputs: vec![0],
         outputs: vec![0],
         states: vec![],
