@@ -134,6 +134,11 @@ fn what_is_assigned_is_fetched_tried_and_kept_and_nothing_is_lost_of_what_was_co
     // Back: a new assignment of the old version, which is still on the device.
     site.assign("pump-1", 1);
     site.wait("pump-1", "running", Some(1));
+    // Taken back, and given again.
+    site.plane.run(&["device", "unassign", "pump-1", "digits"]);
+    site.wait("pump-1", "empty", None);
+    site.assign("pump-1", 1);
+    site.wait("pump-1", "running", Some(1));
     // A restart runs what was kept, with nobody to ask.
     let report = agent.terminate();
     assert_eq!(report["failures"], 0, "{report}");

@@ -144,6 +144,35 @@ async fn slots_that_the_application_fills_or_does_not_have_say_so() {
     agent.stop_async(support::SOON).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_may_wait_for_the_next_model() {
+    let mut site = Site::empty().await;
+    let identity = dunlin_agent::Identity {
+        server: site.store.address(),
+        ..support::identity(site.plane.address, owner::DEVICE)
+    };
+    let root = Some(FIRST.root(&[1]));
+    let settings = Settings { root, ..support::settings(Some(site.folder.path())) };
+    let agent = Agent::start(identity, settings).unwrap();
+    let mut models = agent.models("main", ModelSettings::default()).unwrap();
+    for number in [1, 2] {
+        let next = made(number);
+        site.store.put(&next.bytes);
+        site.assign(&next.version, |_| {});
+        models.changed().await;
+        assert!(models.has_changed(), "until it is looked at");
+        let slot = models.current().unwrap();
+        assert!(slot.model() == next.version.digest && !models.has_changed());
+        assert_eq!(slot.artifact(), next.bytes);
+        // The next one is only begun when this one is kept.
+        for _ in 0..50 {
+            support::infer(&slot, 0);
+        }
+        site.runs(number).await;
+    }
+    agent.stop_async(support::SOON).await;
+}
+
 #[test]
 fn models_need_a_place_where_they_are_kept() {
     let identity = support::identity(([127, 0, 0, 1], 1).into(), owner::DEVICE);

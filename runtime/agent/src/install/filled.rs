@@ -344,8 +344,10 @@ impl Filled {
             Some(Err(error)) => self.unusable = Some(error.to_string()),
             None => {}
         }
-        shared.take_slot(&self.name);
-        self.publisher.publish(None);
+        if self.publisher.current().is_some() {
+            shared.take_slot(&self.name);
+            self.publisher.publish(None);
+        }
     }
 
     /// Has the state reported when something in it has changed.
